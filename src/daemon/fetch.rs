@@ -136,26 +136,32 @@ mod tests {
     use crate::wire::keys::{Key, KeyRing};
     use crate::wire::session::{Opening, SessionKeys};
 
-    /// What a source takes for the manifest that these pages are.
-    fn manifest(pages: &[&[ManifestPatch]]) -> Result<Vec<ManifestPatch>, FetchError> {
+    /// A session, the other end of its connection, and that end's keys.
+    fn session() -> (SessionSource, TcpStream, SessionKeys) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let ring = KeyRing::controller(&Key([7; 32]));
         let [ours, theirs] = [1, 2].map(|node| {
             let (role, cluster) = (Role::Controller, ClusterId(1));
             Opening { key_slot: 0, role, cluster, node: NodeId(node), nonce: [node as u8; 32] }
         });
-        let mut sealing = SessionKeys::derive(&ring, &theirs, &ours, false).unwrap();
+        let their_keys = SessionKeys::derive(&ring, &theirs, &ours, false).unwrap();
+        let keys = SessionKeys::derive(&ring, &ours, &theirs, true).unwrap();
+        let socket = listener.accept().unwrap().0.into();
+        let exchange = Exchange::new(socket, keys, Duration::from_secs(20)).unwrap();
+        (SessionSource::new(exchange), peer, their_keys)
+    }
+
+    /// What a source takes for the manifest that these pages are.
+    fn manifest(pages: &[&[ManifestPatch]]) -> Result<Vec<ManifestPatch>, FetchError> {
+        let (mut source, mut peer, mut sealing) = session();
         let mut buffer = [0; limits::FRAME_BYTES];
         let pages = pages.iter().map(|page| Frame::ManifestPage { patches: page.iter().cloned().collect() });
         for frame in pages.chain([Frame::End]) {
             let len = sealing.seal(&frame, &mut buffer);
             peer.write_all(&buffer[..len]).unwrap();
         }
-        let keys = SessionKeys::derive(&ring, &ours, &theirs, true).unwrap();
-        let socket = listener.accept().unwrap().0.into();
-        let exchange = Exchange::new(socket, keys, Duration::from_secs(20)).unwrap();
-        SessionSource::new(exchange).manifest(Digest([1; 32]), &NodeType::new("worker").unwrap())
+        source.manifest(Digest([1; 32]), &NodeType::new("worker").unwrap())
     }
 
     #[test]
@@ -173,5 +179,57 @@ mod tests {
             let is_invalid = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
             assert!(matches!(&refused, Err(FetchError::Session(error)) if is_invalid(error)), "{refused:?}");
         }
+    }
+
+    /// Requests that are sent ahead are answered in their order; an answer that nobody came for is
+    /// skipped, and asked for again when somebody does.
+    #[test]
+    fn files_that_are_asked_for_ahead_come_in_order_or_are_skipped() {
+        let (mut source, mut peer, mut theirs) = session();
+        let mut buffer = [0; limits::FRAME_BYTES];
+        let hashes = [1, 2, 3, 4].map(|byte| Hash([byte; 32]));
+        let [one, two, gone, four] = hashes;
+        for hash in [one, gone, two, four] {
+            source.ahead(&hash, 5);
+        }
+        let mut answer = |bytes: Option<&[u8]>| {
+            let frames = match bytes {
+                None => vec![(Frame::Refused { reason: "it is not here".into() }, &[][..])],
+                Some(bytes) => {
+                    let signature = heapless::Vec::from_slice(b"signature").unwrap();
+                    vec![
+                        (Frame::Blob { len_bytes: bytes.len() as u64, signature }, bytes),
+                        (Frame::End, &[][..]),
+                    ]
+                }
+            };
+            for (frame, raw) in frames {
+                let len = theirs.seal(&frame, &mut buffer);
+                peer.write_all(&buffer[..len]).unwrap();
+                peer.write_all(raw).unwrap();
+            }
+        };
+        [Some(&b"one"[..]), None, Some(b"two"), Some(b"four"), Some(b"two again")].map(&mut answer);
+        let mut blob = |hash: &Hash| {
+            let mut bytes = Vec::new();
+            let fetched = source.blob(hash, 5, &mut |piece| {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            });
+            assert_eq!(fetched.unwrap().signature, b"signature");
+            String::from_utf8(bytes).unwrap()
+        };
+        assert_eq!([blob(&one), blob(&four), blob(&two)], ["one", "four", "two again"]);
+        drop(source);
+        let mut asked = Vec::new();
+        peer.read_to_end(&mut asked).unwrap();
+        let mut rest = &asked[..];
+        let mut order = Vec::new();
+        while let Some((frame, used)) = theirs.open(rest).unwrap() {
+            let Frame::BlobReq { hash, offset: 5 } = frame else { panic!("{frame:?}") };
+            order.push(hash);
+            rest = &rest[used..];
+        }
+        assert_eq!(order, [one, gone, two, four, two]);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::{env, fs};
 
@@ -14,9 +14,11 @@ use thimble::job::Report;
 use thimble::repo::entry::EntryState;
 use thimble::repo::entry::EntryState::{Applied, Available, Deleted};
 use thimble::store::incarnation;
+use thimble::types::Hash;
 
 use crate::jobs::Bench;
 use crate::support::controller::{Controller, Reports};
+use crate::support::sign::signature_path;
 
 const ACT: &str = "THIMBLE_TEST_ACT";
 const STATE: &str = "THIMBLE_TEST_STATE";
@@ -302,4 +304,56 @@ fn a_fetch_of_a_blob() {
         at_the_other_controller(bench, Available);
         bench.controller.pull(2, &mut other_controller(&bench.scratch.join("A.patch")).map("c-2")).done();
     });
+}
+
+/// Wherever a fetch of several files is cut, each patch file with its name is whole and has its
+/// signature; the next fetch brings the others, and no byte of a file that had come.
+#[test]
+fn a_fetch_of_a_batch() {
+    const NAMES: [&str; 4] = ["A", "B", "C", "D"];
+    let bench = Bench::new("fetch-batch");
+    let other = Controller::new(&bench.scratch.join("neighbour"), &bench.signer.public);
+    let patches = NAMES.map(|name| bench.patch(name, &format!("files/{name}"), ""));
+    let upload = |patch: &PathBuf| other.upload(&[patch]).done().entries().remove(0).hash;
+    let hashes = patches.each_ref().map(upload);
+    bench.controller.pull(2, &mut other.map("c-2")).done();
+    let state = bench.controller.config.node.state_dir.clone();
+    let (blobs, prepared) = (state.join("repo/blobs"), bench.scratch.join("prepared"));
+    let copy = |from: &Path, to: &Path| {
+        let _ = fs::remove_dir_all(to);
+        assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    };
+    copy(&state, &prepared);
+    let is_named = |(patch, hash): (&PathBuf, &Hash)| {
+        let file = |end: &str| fs::read(blobs.join(format!("{hash}.{end}")));
+        let Ok(bytes) = file("patch") else { return false };
+        assert_eq!(bytes, fs::read(patch).unwrap(), "something partial is visible");
+        let signature = file("minisig").expect("a patch file with its name has its signature");
+        assert_eq!(signature, fs::read(signature_path(patch)).unwrap());
+        true
+    };
+    let named = || patches.iter().zip(&hashes).filter(|file| is_named(*file)).count();
+    let mut seen = BTreeSet::new();
+    for kill_at in 1.. {
+        copy(&prepared, &state);
+        if killed("fetch", &state, &bench.signer.public, &patches[0], kill_at).success() {
+            break;
+        }
+        seen.insert(named());
+        let arrived = |hash: &&Hash| {
+            let is_whole =
+                |end| fs::metadata(blobs.join(format!("{hash}.{end}"))).is_ok_and(|file| file.len() > 0);
+            is_whole("fetch") || is_whole("patch")
+        };
+        let arrived = hashes.iter().filter(arrived).count();
+        bench.controller.load().done();
+        let mut source = other.blobs();
+        bench.controller.fetch(2, &mut source).done();
+        assert_eq!(source.came().1, NAMES.len() - arrived, "what came before step {kill_at} came again");
+        let loaded = bench.controller.load().done();
+        assert!(!loaded.0.iter().any(|report| matches!(report, Report::BlobMissing { .. })));
+        let files = bench.controller.files();
+        assert_eq!((named(), files.len()), (4, 3 + 4 * 3), "after step {kill_at}: {files:?}");
+    }
+    assert!((0..=4).all(|count| seen.contains(&count)), "it was cut after each rename: {seen:?}");
 }

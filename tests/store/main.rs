@@ -8,6 +8,7 @@
 mod support;
 
 mod archive;
+mod batches;
 #[cfg(feature = "proof")]
 mod confined;
 mod conflicts;
