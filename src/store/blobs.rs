@@ -83,8 +83,8 @@ impl BlobStore {
         durable::unfinished(written)
     }
 
-    /// Writes the index of a patch file. Not durable, since it is sealed and follows from the
-    /// patch: if it is missing or damaged, the patch is read.
+    /// Writes the index of a patch file, in its place. Not durable, since it is sealed and follows
+    /// from the patch: if it is missing or damaged, the patch is read, and if this fails, too.
     pub(super) fn write_index(&self, hash: &Hash, index: &[u8]) {
         let _ = durable::write(&self.index(hash), index);
     }

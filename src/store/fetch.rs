@@ -32,9 +32,9 @@ use crate::types::{NodeId, Reason};
 
 /// Fetches every patch file that the map names and that is missing here, the wanted ones
 /// first. Checks the signature's key before any byte is fetched, then signature and
-/// hash, then the archive's metadata, and only then gives the file its name; only this
-/// last step holds the store's lock. Reads whole archives for their indexes when all
-/// files are fetched.
+/// hash, then the archive's metadata, and only then gives the file its name, together with
+/// others if they are small ([`Batch`]); only this last step holds the store's lock. Reads
+/// large archives for their indexes when all files are fetched.
 ///
 /// Reports [`Report::BlobHere`] or [`Report::BlobMissing`] with the reason for
 /// each, then `Done`; or `Failed` if the session can no longer be used.
@@ -243,7 +243,7 @@ impl Fetch<'_> {
 
     /// Fetches the missing bytes, and checks all bytes against signature and hash.
     fn bytes(&mut self, entry: &Entry, claim: &Claim<'_>, partial: &mut Partial) -> Result<(), FetchFailure> {
-        let verified = hashing::alongside(claim, entry.size_bytes, |hash| {
+        let verified = hashing::alongside(claim, entry.size_bytes, &mut |hash| {
             partial.read(hash).map_err(|error| of_disk(entry, partial.path(), error))?;
             if partial.len_bytes() < entry.size_bytes {
                 check_space(entry, partial)?;

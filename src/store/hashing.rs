@@ -21,7 +21,7 @@ const ALONE_BYTES: u64 = 256 * 1024;
 pub(super) fn alongside<E>(
     claim: &Claim<'_>,
     size_bytes: u64,
-    feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E>,
+    feed: &mut dyn FnMut(&mut dyn FnMut(&[u8])) -> Result<(), E>,
 ) -> Result<Result<VerifiedFile, SignatureError>, E> {
     if size_bytes <= ALONE_BYTES {
         let mut pass = claim.begin();

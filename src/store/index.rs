@@ -13,7 +13,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::blobs::BlobStore;
-use super::durable;
 use super::error::JobFailure;
 use super::sealed_file::SealedFile;
 use crate::limits;
@@ -197,8 +196,7 @@ pub(super) fn read(blobs: &BlobStore, entry: &Entry) -> Result<PatchPaths, JobFa
         ))
     })?;
     let paths = collector.finish(&archive.metadata);
-    // If that fails, the patch is read the next time as well.
-    let _ = durable::replace(&path, &seal(&paths));
+    blobs.write_index(&entry.hash, &seal(&paths));
     Ok(paths)
 }
 
@@ -210,7 +208,7 @@ pub(super) fn make(blobs: &BlobStore, entry: &Entry) {
     if !path.exists()
         && let Ok(Some(archive)) = read_patch(blobs, entry, &mut |member| collector.add(member))
     {
-        let _ = durable::replace(&path, &seal(&collector.finish(&archive.metadata)));
+        blobs.write_index(&entry.hash, &seal(&collector.finish(&archive.metadata)));
     }
 }
 

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A reported change is durable. A file is replaced by writing another beside it, fsync,
-//! rename, and fsync of the directory. A blob is whole and durable before the map names
+//! rename, and fsync of the directory; an index, which follows from its patch, only by a
+//! write. A blob is whole and durable before the map names
 //! it, and is removed only after the map no longer does. So a power cut leaves the old
 //! map or the new one, with all of its blobs. It may also leave unfinished files and
 //! blobs that no entry names; [`load()`] removes them at the next start. An entry from
