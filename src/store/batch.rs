@@ -17,7 +17,7 @@ use super::disk::Store;
 use super::error::StoreError;
 use super::partial::Partial;
 use super::signed::{self, Compared, Corrected};
-use super::{durable, floor};
+use super::{durable, floor, hashing};
 use crate::job::FloorFacts;
 use crate::patch::metadata::Metadata;
 use crate::repo::entry::{Entry, EntryMeta};
@@ -220,7 +220,7 @@ fn sync(files: &[Arrived<'_>]) -> Vec<Option<Published>> {
     thread::scope(|scope| {
         for _ in 1..SYNCS.min(all.len()) {
             // Where the system gives no thread, those that there are sync the rest.
-            let _ = thread::Builder::new().spawn_scoped(scope, &some);
+            let _ = hashing::spawn(scope, Box::new(&some));
         }
         some();
     });

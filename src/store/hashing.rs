@@ -3,8 +3,9 @@
 //! second core.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::{panic, thread};
+use std::thread::{self, Scope};
 
 use crate::patch::SignatureError;
 use crate::patch::signature::{Claim, VerifiedFile};
@@ -34,25 +35,37 @@ pub(super) fn alongside<E>(
         return Ok(fed.and_then(|()| pass.finish()));
     }
     let pieces = Pieces::default();
-    thread::scope(|scope| {
-        let hashing = scope.spawn(|| {
+    let mut verified = None;
+    let fed = thread::scope(|scope| {
+        let verified = &mut verified;
+        let hash = || {
             // Whoever feeds must not wait for one that has stopped.
-            let ended = Ended(&pieces);
+            let _ended = Ended(&pieces);
             let mut pass = claim.begin();
             let mut piece = Vec::new();
             while let Some(next) = pieces.next(piece) {
                 pass.update(&next)?;
                 piece = next;
             }
-            drop(ended);
             pass.finish()
-        });
-        let ended = Ended(&pieces);
-        let fed = feed(&mut |bytes| pieces.push(bytes));
-        drop(ended);
-        let verified = hashing.join().unwrap_or_else(|cause| panic::resume_unwind(cause));
-        fed.map(|()| verified)
-    })
+        };
+        spawn(scope, Box::new(move || *verified = Some(hash()))).expect("the system gives a thread");
+        let _ended = Ended(&pieces);
+        feed(&mut |bytes| pieces.push(bytes))
+    });
+    fed.map(|()| verified.expect("the thread has ended"))
+}
+
+/// Starts a thread that ends before the scope does. In one place, since each kind of closure
+/// would take 2 KB of the binary.
+///
+/// # Errors
+/// The system's.
+pub(super) fn spawn<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: Box<dyn FnOnce() + Send + 'scope>,
+) -> io::Result<()> {
+    thread::Builder::new().spawn_scoped(scope, work).map(drop)
 }
 
 /// Pieces of a file on their way from the thread that has them to the one that hashes them. Not a
