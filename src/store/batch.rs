@@ -53,6 +53,10 @@ pub(super) struct Arrived<'a> {
     meta: Box<EntryMeta>,
     /// Which floor it is.
     pub(super) floor: Option<FloorFacts>,
+    /// The number of the error that it could not be synced with, or 0.
+    unsynced: AtomicI32,
+    /// What has become of it, as far as that is known.
+    pub(super) end: Option<Published>,
 }
 
 impl<'a> Arrived<'a> {
@@ -69,7 +73,7 @@ impl<'a> Arrived<'a> {
         let beside = BlobStore::beside(partial.path());
         let signature = durable::write(&beside, signature).map_err(StoreError::at(&beside))?;
         let (meta, floor) = (Box::new(metadata.entry_meta()), floor::facts(metadata, entry.size_bytes));
-        Ok(Self { entry, partial, signature, meta, floor })
+        Ok(Self { entry, partial, signature, meta, floor, unsynced: AtomicI32::new(0), end: None })
     }
 
     /// Whether it is the file of this entry.
@@ -77,12 +81,14 @@ impl<'a> Arrived<'a> {
         (entry.hash, &entry.id) == (self.entry.hash, &self.entry.id) && !entry.state.is_deleted()
     }
 
-    /// What the entry has wrong, if it is that of this file.
+    /// What its entry has wrong.
     fn compare(&self, entry: &Entry) -> Compared {
-        if self.is_of(entry) {
-            return signed::compare_with(&self.entry.id, &self.meta, self.entry.size_bytes, entry);
-        }
-        Compared::Same
+        signed::compare_with(&self.entry.id, &self.meta, self.entry.size_bytes, entry)
+    }
+
+    /// Whether its entry has something wrong.
+    fn is_wrong(&self, entry: &Entry) -> bool {
+        self.is_of(entry) && self.compare(entry) != Compared::Same
     }
 }
 
@@ -129,70 +135,61 @@ impl<'a> Batch<'a> {
     }
 
     /// Makes the files durable, gives those their names that the map still names, and corrects
-    /// their entries. Returns what became of each. The batch is empty then.
-    pub(super) fn publish(&mut self) -> Vec<(Arrived<'a>, Published)> {
+    /// their entries. Returns them with what became of each. The batch is empty then.
+    pub(super) fn publish(&mut self) -> Vec<Arrived<'a>> {
         self.began = None;
-        let files = mem::take(&mut self.files);
-        let mut done = sync(&files);
-        if done.iter().any(Option::is_none) {
-            match Store::open(self.state_dir) {
-                Ok(mut store) => self.publish_synced(&mut store, &files, &mut done),
-                Err(error) => {
-                    done.iter_mut().for_each(|done| {
-                        done.get_or_insert_with(|| Published::failed(&error));
-                    });
-                }
-            }
+        let mut files = mem::take(&mut self.files);
+        if files.is_empty() {
+            return files;
         }
-        let ended = |(file, done): (Arrived<'a>, Option<Published>)| {
-            let done = done.unwrap_or(Published::Unnamed);
-            if !matches!(done, Published::Here(_)) {
-                durable::try_remove(&BlobStore::beside(file.partial.path()));
-            }
-            (file, done)
-        };
-        files.into_iter().zip(done).map(ended).collect()
+        sync(&mut files);
+        match Store::open(self.state_dir) {
+            Ok(mut store) => self.publish_synced(&mut store, &mut files),
+            Err(error) => fail(&mut files, &error),
+        }
+        for file in &files {
+            // Where the signature has its name, there is none.
+            durable::try_remove(&BlobStore::beside(file.partial.path()));
+        }
+        files
     }
 
-    /// Does the same with the files of which nothing has become yet: they are durable, and the
-    /// lock is held.
-    fn publish_synced(&self, store: &mut Store, files: &[Arrived<'a>], done: &mut [Option<Published>]) {
-        for (file, done) in files.iter().zip(&mut *done).filter(|(_, done)| done.is_none()) {
-            if !store.entries().iter().any(|entry| file.is_of(entry)) {
+    /// Does the same with files that are durable, under the lock.
+    fn publish_synced(&self, store: &mut Store, files: &mut [Arrived<'a>]) {
+        for file in waiting(files) {
+            let is_named = store.entries().iter().any(|entry| file.is_of(entry));
+            // An upload may have brought it meanwhile.
+            let is_here = is_named && self.blobs.has(file.entry);
+            if !is_named || is_here {
                 file.partial.try_remove();
+                file.end = Some(if is_here { Published::Here(None) } else { Published::Unnamed });
+            }
+            if !is_named {
                 durable::try_remove(&self.blobs.index(&file.entry.hash));
-                *done = Some(Published::Unnamed);
-            } else if self.blobs.has(file.entry) {
-                // An upload has brought it meanwhile.
-                file.partial.try_remove();
-                durable::try_remove(&BlobStore::beside(file.partial.path()));
-                *done = Some(Published::Here(None));
             }
         }
-        let waiting = || files.iter().zip(done.iter()).filter(|(_, done)| done.is_none());
-        let mut paths = waiting().map(|(file, _)| (&file.entry.hash, file.partial.path()));
-        let mut results = self.blobs.publish(&mut paths).into_iter();
-        let mut here = Vec::new();
-        for (file, done) in files.iter().zip(&mut *done).filter(|(_, done)| done.is_none()) {
-            match results.next() {
-                Some(Err(error)) => *done = Some(Published::failed(&error)),
-                _ => here.push((file, done)),
+        let names = [BlobStore::name_signature, BlobStore::name_patch];
+        for name in names {
+            for file in waiting(files) {
+                let named = name(&self.blobs, file.partial.path(), &file.entry.hash);
+                file.end = named.err().map(|error| Published::failed(&error));
+            }
+            if let Err(error) = self.blobs.sync() {
+                fail(files, &error);
             }
         }
-        // All at once: this writes the map once. If that fails, those fail that are wrong.
-        let compare = |entry: &Entry| {
-            let own = here.iter().find(|(file, _)| file.is_of(entry));
-            own.map_or(Compared::Same, |(file, _)| file.compare(entry))
-        };
-        let mut all = signed::correct_as(store, &compare);
-        for (file, done) in here {
-            let is_own = |entry: &Entry| entry.id == file.entry.id;
-            *done = Some(match &mut all {
+        // All at once: this writes the map once.
+        let own = |entry: &Entry| files.iter().find(|file| file.end.is_none() && file.is_of(entry));
+        let compare = |entry: &Entry| own(entry).map_or(Compared::Same, |file| file.compare(entry));
+        let mut corrected = signed::correct_as(store, &compare);
+        for file in waiting(files) {
+            file.end = Some(match &mut corrected {
                 Ok(all) => {
-                    let own = all.iter().position(|one| is_own(&one.entry));
+                    let own = all.iter().position(|one| one.entry.id == file.entry.id);
                     Published::Here(own.map(|at| all.swap_remove(at)))
                 }
-                Err(error) if store.entries().iter().any(|entry| file.compare(entry) != Compared::Same) => {
+                // Those fail that are wrong.
+                Err(error) if store.entries().iter().any(|entry| file.is_wrong(entry)) => {
                     Published::failed(error)
                 }
                 Err(_) => Published::Here(None),
@@ -201,35 +198,43 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Syncs the patch files and their signatures, several at a time. Returns what became of those
-/// that are not durable with their signatures.
-fn sync(files: &[Arrived<'_>]) -> Vec<Option<Published>> {
-    let all: Vec<_> = files.iter().flat_map(|file| [file.partial.file(), &file.signature]).collect();
-    // The numbers of the errors, 0 for none.
-    let failed: Vec<_> = files.iter().map(|_| AtomicI32::new(0)).collect();
+/// The files of which nothing has become yet.
+fn waiting<'f, 'a>(files: &'f mut [Arrived<'a>]) -> impl Iterator<Item = &'f mut Arrived<'a>> {
+    files.iter_mut().filter(|file| file.end.is_none())
+}
+
+/// These get no names.
+fn fail(files: &mut [Arrived<'_>], error: &StoreError) {
+    waiting(files).for_each(|file| file.end = Some(Published::failed(error)));
+}
+
+/// Syncs the patch files and their signatures, several at a time.
+fn sync(files: &mut [Arrived<'_>]) {
     let next = AtomicUsize::new(0);
     let some = || {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(file) = all.get(at) else { return };
-            if let Err(error) = durable::sync(file) {
-                failed[at / 2].store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Relaxed);
+            let Some(file) = files.get(at / 2) else { return };
+            let synced = durable::sync(if at % 2 == 0 { file.partial.file() } else { &file.signature });
+            if let Err(error) = synced {
+                file.unsynced.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Relaxed);
             }
         }
     };
     thread::scope(|scope| {
-        for _ in 1..SYNCS.min(all.len()) {
+        for _ in 1..SYNCS.min(2 * files.len()) {
             // Where the system gives no thread, those that there are sync the rest.
             let _ = hashing::spawn(scope, Box::new(&some));
         }
         some();
     });
-    let failed = failed.into_iter().map(AtomicI32::into_inner);
-    let explain = |(file, number): (&Arrived<'_>, i32)| {
-        // What the disk lost is in memory as before, and must not be taken for durable.
-        file.partial.try_remove();
-        let error = io::Error::from_raw_os_error(number);
-        Published::failed(&StoreError::at(file.partial.path())(error))
-    };
-    files.iter().zip(failed).map(|(file, number)| (number != 0).then(|| explain((file, number)))).collect()
+    for file in files {
+        let number = *file.unsynced.get_mut();
+        if number != 0 {
+            // What the disk lost is in memory as before, and must not be taken for durable.
+            file.partial.try_remove();
+            let error = StoreError::at(file.partial.path())(io::Error::from_raw_os_error(number));
+            file.end = Some(Published::failed(&error));
+        }
+    }
 }

@@ -89,33 +89,24 @@ impl BlobStore {
         let _ = durable::write(&self.index(hash), index);
     }
 
-    /// Gives patch files their names, each after its signature has its own: a patch file
-    /// with its name therefore has its signature. Durable when it returns. The lock must be
-    /// held. A file that fails does not keep the others from their names; where the directory
-    /// cannot be synced, all fail.
-    pub(super) fn publish<'f>(
-        &self,
-        files: &mut dyn Iterator<Item = (&'f Hash, &'f Path)>,
-    ) -> Vec<Result<(), StoreError>> {
-        let files: Vec<_> = files.collect();
-        let mut results: Vec<_> = files.iter().map(|_| Ok(())).collect();
-        for is_patch in [false, true] {
-            for ((hash, written), result) in files.iter().zip(&mut results) {
-                let (from, to) = match is_patch {
-                    false => (Self::beside(written), self.signature(hash)),
-                    true => (written.to_path_buf(), self.patch(hash)),
-                };
-                if result.is_ok() {
-                    *result = durable::rename(&from, &to).map_err(StoreError::at(&to));
-                }
-            }
-            if let Err(error) = durable::sync_dir(&self.dir) {
-                for result in results.iter_mut().filter(|result| result.is_ok()) {
-                    *result = Err(StoreError::at(&self.dir)(durable::same(&error)));
-                }
-            }
-        }
-        results
+    /// Gives a durable signature its name, from beside `written`. Durable after [`sync`](Self::sync).
+    pub(super) fn name_signature(&self, written: &Path, hash: &Hash) -> Result<(), StoreError> {
+        Self::rename(&Self::beside(written), &self.signature(hash))
+    }
+
+    /// Gives a durable patch file its name. Its signature must have its own, durably: so a patch
+    /// file with its name has its signature. Durable after [`sync`](Self::sync).
+    pub(super) fn name_patch(&self, written: &Path, hash: &Hash) -> Result<(), StoreError> {
+        Self::rename(written, &self.patch(hash))
+    }
+
+    fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+        durable::rename(from, to).map_err(StoreError::at(to))
+    }
+
+    /// Makes the names durable.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        durable::sync_dir(&self.dir).map_err(StoreError::at(&self.dir))
     }
 
     /// Removes a patch file and the files that belong to it.
@@ -123,7 +114,7 @@ impl BlobStore {
         for path in [self.patch(hash), self.signature(hash), self.index(hash), self.fetched(hash)] {
             durable::remove(&path).map_err(StoreError::at(&path))?;
         }
-        durable::sync_dir(&self.dir).map_err(StoreError::at(&self.dir))
+        self.sync()
     }
 
     /// Removes unfinished files, and blobs that are not among `named`. Files of `named`

@@ -35,11 +35,6 @@ pub(super) fn explain(error: io::Error, path: &Path) -> io::Error {
     }
 }
 
-/// The same error again, for another file that it concerns.
-pub(super) fn same(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
-}
-
 /// Makes a file's content durable.
 pub(super) fn sync(file: &File) -> io::Result<()> {
     failpoint::hit("syncing an unfinished file");

@@ -139,8 +139,8 @@ fn failed(
 
 /// Gives the files that have come their names, and reports what became of each.
 fn publish(batch: &mut Batch<'_>, reporter: &mut dyn Reporter) -> Result<(), Stop> {
-    for (Arrived { entry, floor, .. }, published) in batch.publish() {
-        match published {
+    for Arrived { entry, floor, end, .. } in batch.publish() {
+        match end.unwrap_or(Published::Unnamed) {
             Published::Here(corrected) => {
                 corrected.into_iter().try_for_each(|one| one.report(reporter))?;
                 send(reporter, &Report::BlobHere { hash: entry.hash })?;

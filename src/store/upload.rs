@@ -196,7 +196,10 @@ impl Uploader<'_> {
         let written = durable::write(&beside, signature).and_then(|file| durable::sync(&file));
         written.map_err(StoreError::at(&beside))?;
         self.blobs.write_index(hash, index);
-        self.blobs.publish(&mut [(hash, path)].into_iter()).pop().unwrap_or(Ok(()))?;
+        self.blobs.name_signature(path, hash)?;
+        self.blobs.sync()?;
+        self.blobs.name_patch(path, hash)?;
+        self.blobs.sync()?;
         // A part fetched from another controller is no longer needed.
         durable::try_remove(&self.blobs.fetched(hash));
         Ok(())
