@@ -194,7 +194,10 @@ mod tests {
         }
         let mut answer = |bytes: Option<&[u8]>| {
             let frames = match bytes {
-                None => vec![(Frame::Refused { reason: "it is not here".into() }, &[][..])],
+                None => vec![(
+                    Frame::Refused { reason: crate::types::Reason::truncated("it is not here") },
+                    &[][..],
+                )],
                 Some(bytes) => {
                     let signature = heapless::Vec::from_slice(b"signature").unwrap();
                     vec![
@@ -209,7 +212,9 @@ mod tests {
                 peer.write_all(raw).unwrap();
             }
         };
-        [Some(&b"one"[..]), None, Some(b"two"), Some(b"four"), Some(b"two again")].map(&mut answer);
+        for bytes in [Some(&b"one"[..]), None, Some(b"two"), Some(b"four"), Some(b"two again")] {
+            answer(bytes);
+        }
         let mut blob = |hash: &Hash| {
             let mut bytes = Vec::new();
             let fetched = source.blob(hash, 5, &mut |piece| {

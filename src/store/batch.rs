@@ -95,7 +95,7 @@ impl<'a> Arrived<'a> {
 /// What became of a file.
 pub(super) enum Published {
     /// It is here. With its entry and a notice, if that was corrected.
-    Here(Option<Corrected>),
+    Here(Option<Box<Corrected>>),
     /// The map does not name it any more.
     Unnamed,
     /// It has no name, for this reason.
@@ -186,7 +186,7 @@ impl<'a> Batch<'a> {
             file.end = Some(match &mut corrected {
                 Ok(all) => {
                     let own = all.iter().position(|one| one.entry.id == file.entry.id);
-                    Published::Here(own.map(|at| all.swap_remove(at)))
+                    Published::Here(own.map(|at| Box::new(all.swap_remove(at))))
                 }
                 // Those fail that are wrong.
                 Err(error) if store.entries().iter().any(|entry| file.is_wrong(entry)) => {
@@ -215,7 +215,8 @@ fn sync(files: &mut [Arrived<'_>]) {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(file) = files.get(at / 2) else { return };
-            let synced = durable::sync(if at % 2 == 0 { file.partial.file() } else { &file.signature });
+            let synced =
+                durable::sync(if at.is_multiple_of(2) { file.partial.file() } else { &file.signature });
             if let Err(error) = synced {
                 file.unsynced.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Relaxed);
             }

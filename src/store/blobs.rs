@@ -1,6 +1,5 @@
 //! Patch files and their signatures, each under its hash.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -119,14 +118,13 @@ impl BlobStore {
 
     /// Removes unfinished files, and blobs that are not among `named`. Files of `named`
     /// that are being fetched stay.
-    pub(super) fn keep_only(&self, named: &HashSet<Hash>) -> Result<(), StoreError> {
+    pub(super) fn keep_only(&self, named: &[Hash]) -> Result<(), StoreError> {
         let at = || StoreError::at(&self.dir);
         durable::remove_unfinished(&self.dir).map_err(at())?;
-        let named: HashSet<String> = named.iter().map(Hash::to_string).collect();
         for entry in fs::read_dir(&self.dir).map_err(at())? {
             let path = entry.map_err(at())?.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str());
-            if !stem.is_some_and(|stem| named.contains(stem)) {
+            if !stem.and_then(Hash::from_hex).is_some_and(|hash| named.contains(&hash)) {
                 durable::remove(&path).map_err(StoreError::at(&path))?;
             }
         }

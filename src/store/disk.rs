@@ -1,6 +1,5 @@
 //! The store, opened to change it: one process at a time.
 
-use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -236,7 +235,7 @@ impl Store {
     pub(super) fn clean(&self) -> Result<(), StoreError> {
         durable::remove_unfinished(&self.dir).map_err(StoreError::at(&self.dir))?;
         let live = self.entries().iter().filter(|entry| !entry.state.is_deleted());
-        let named: HashSet<_> = live.map(|entry| entry.hash).collect();
+        let named: Vec<_> = live.map(|entry| entry.hash).collect();
         self.blobs().keep_only(&named)
     }
 }

@@ -17,12 +17,15 @@ const QUEUE: usize = 16;
 /// A thread costs more than to hash so many bytes.
 const ALONE_BYTES: u64 = 256 * 1024;
 
+/// A function that takes bytes.
+type Take<'t> = dyn FnMut(&[u8]) + 't;
+
 /// Calls `feed` with a function that takes the file's bytes in order, which are `size_bytes`.
 /// Returns the result of the verification, or the error of `feed`.
 pub(super) fn alongside<E>(
     claim: &Claim<'_>,
     size_bytes: u64,
-    feed: &mut dyn FnMut(&mut dyn FnMut(&[u8])) -> Result<(), E>,
+    feed: &mut dyn FnMut(&mut Take<'_>) -> Result<(), E>,
 ) -> Result<Result<VerifiedFile, SignatureError>, E> {
     if size_bytes <= ALONE_BYTES {
         let mut pass = claim.begin();
