@@ -16,6 +16,7 @@ use super::clock::Clock;
 use super::control_socket::ControlSocket;
 use super::counters::Counters;
 use super::floors::Floors;
+use super::gather::Gathering;
 use super::links::send_by_links;
 use super::losses::Losses;
 use super::names::Names;
@@ -142,6 +143,7 @@ pub fn run(daemon: &mut Daemon<'_>) -> Result<(), String> {
     daemon.register().map_err(|error| format!("the event loop cannot be set up: {error}"))?;
     let mut events = Events::with_capacity(64);
     let mut batch = Batch::default();
+    let mut gathering = Gathering::default();
     daemon.begin_network(daemon.started);
     sys::release_rare_code();
     let mut released = daemon.started;
@@ -159,6 +161,7 @@ pub fn run(daemon: &mut Daemon<'_>) -> Result<(), String> {
         }
         let now = clock();
         for token in daemon.ready.take() {
+            gathering.note((DATAGRAMS..LISTENERS).contains(&token.0));
             daemon.turn(now, token, &mut batch);
         }
         daemon.on_timeout(now);
@@ -169,6 +172,7 @@ pub fn run(daemon: &mut Daemon<'_>) -> Result<(), String> {
             return Err(daemon.reexec());
         }
         daemon.notify_supervisor(now);
+        gathering.wait(now, daemon.config.node.is_controller && daemon.ready.is_empty());
         if now.since(released) >= RELEASE_INTERVAL {
             sys::release_rare_code();
             released = now;

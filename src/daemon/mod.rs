@@ -45,6 +45,7 @@ mod fetch;
 mod fixture;
 mod floors;
 mod follow;
+mod gather;
 pub mod installer;
 mod jobs;
 mod links;
