@@ -1,7 +1,7 @@
 //! Codes a block against loss: repair packets that stand in for any source packets.
 //!
 //! A file that is sent to many hosts at once is cut into blocks, and a block into at most
-//! [`SOURCE_PACKETS`] packets of one length. They are sent as they are. A repair packet is a
+//! [`SOURCE_PACKETS`](crate::limits::SOURCE_PACKETS) packets of one length. They are sent as they are. A repair packet is a
 //! combination of all packets of its block, so one repair packet serves each host, whichever
 //! packet that one lost: of the source packets and the repair packets of a block, any as many as
 //! the block has source packets give it back. That is a systematic Cauchy Reed-Solomon code over

@@ -145,7 +145,7 @@ impl<'t> Document<'t> {
         Ok(section)
     }
 
-    /// The sections `[name.KEY]`, each with its KEY.
+    /// The sections `[name.KEY]`, each with its KEY, in the order of these.
     pub(crate) fn subsections(
         &self,
         name: &'static str,
@@ -159,7 +159,8 @@ impl<'t> Document<'t> {
             let table = Some(self.table_of(&full, value)?);
             let section = ConfigSection { document: self, name: Cow::Owned(full), table, known };
             section.refuse_unknown()?;
-            sections.push((key, section));
+            let at = sections.partition_point(|(other, _)| *other < key);
+            sections.insert(at, (key, section));
         }
         Ok(sections)
     }

@@ -33,7 +33,7 @@ use crate::types::{NodeId, Reason};
 /// Fetches every patch file that the map names and that is missing here, the wanted ones
 /// first. Checks the signature's key before any byte is fetched, then signature and
 /// hash, then the archive's metadata, and only then gives the file its name, together with
-/// others if they are small ([`Batch`]); only this last step holds the store's lock. Reads
+/// others if they are small (`batch`); only this last step holds the store's lock. Reads
 /// large archives for their indexes when all files are fetched.
 ///
 /// Reports [`Report::BlobHere`] or [`Report::BlobMissing`] with the reason for

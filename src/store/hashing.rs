@@ -52,7 +52,7 @@ pub(super) fn alongside<E>(
             }
             pass.finish()
         };
-        spawn(scope, Box::new(move || *verified = Some(hash()))).expect("the system gives a thread");
+        spawn(scope, Box::new(move || *verified = Some(hash()))).expect("failed to spawn thread");
         let _ended = Ended(&pieces);
         feed(&mut |bytes| pieces.push(bytes))
     });

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use crate::cluster::Cluster;
+use crate::files::noise;
 use crate::patch::Patch;
 use crate::{sys, wait};
 
@@ -106,11 +107,12 @@ fn a_panic_says_what_and_where_in_the_daemons_log_and_ends_the_worker_alone() {
     need_root!();
     let mut cluster = Cluster::of("panic", 2, 0);
     // std panics where a thread cannot be had: this is more memory than addresses reach.
-    // A worker that fetches a patch file hashes it in a thread.
+    // A worker that fetches a patch file hashes it in a thread, unless it is small.
     let stack = u64::to_string(&(1 << 50));
     cluster.nodes[1].environment = vec![("RUST_MIN_STACK", stack)];
     let mut cluster = cluster.start();
-    Patch::new(&cluster, "PANIC-1").file("etc/panic", b"x").uploaded_at(&cluster, 0);
+    let large = noise(400_000);
+    Patch::new(&cluster, "PANIC-1").file("etc/panic", &large).uploaded_at(&cluster, 0);
     let other = &mut cluster.nodes[1];
     wait::until_true("the worker's panic is in the log", || {
         let log = other.log();

@@ -66,10 +66,12 @@ fn the_operator_is_told_that_there_was_too_little_memory() {
     let agent = &cluster.nodes[1];
     group.takes(agent.pid());
     // Names the worker as who is to end first, and takes all that there is, more than half of it with a file, so
-    // that this shell is not the larger. It ends with the worker.
+    // that this shell is not the larger. It ends with the worker; where it gets on for a moment, it is next, and
+    // not the daemon.
     let file = Shared(PathBuf::from(format!("/dev/shm/thimble-net-{}", std::process::id())));
     let takes_all = format!(
         "test -e \"$THIMBLE_ROOT/plenty\" && exit
+        echo 500 >/proc/$$/oom_score_adj
         echo 1000 >/proc/$PPID/oom_score_adj && head -c 20M /dev/zero >{} || exit
         x=xxxxxxxxxxxxxxxx
         while :; do x=$x$x; done",
