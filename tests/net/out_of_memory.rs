@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use crate::patch::Patch;
 use crate::wait;
 
-/// What all processes of the agent may have, in bytes.
+/// What the worker and its script may have, in bytes.
 const MOST_BYTES: &str = "33554432";
 
 /// A control group whose memory has a bound; gone when dropped.
@@ -30,10 +30,6 @@ impl Group {
             fs::write(group.0.join(limit), MOST_BYTES).ok()?;
             Some(group)
         })
-    }
-
-    fn takes(&self, pid: u32) {
-        fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
     }
 }
 
@@ -60,21 +56,20 @@ fn the_operator_is_told_that_there_was_too_little_memory() {
     let Some(group) = Group::new() else {
         return crate::skip(module_path!(), "no control group with a bound of its memory can be made here");
     };
-    // While memory is short the kernel drops the daemon's code as well and reads it again from the disk: on a slow
-    // disk the host is silent for a while, which is not what this is about.
-    let cluster = Cluster::new("hungry", 1).timer("install_give_up_ms", 120_000).start();
+    let cluster = Cluster::new("hungry", 1).start();
     let agent = &cluster.nodes[1];
-    group.takes(agent.pid());
-    // Names the worker as who is to end first, and takes all that there is, more than half of it with a file, so
-    // that this shell is not the larger. It ends with the worker; where it gets on for a moment, it is next, and
-    // not the daemon.
+    // Moves the worker and itself into the group: the daemon lacks nothing. Names the worker as who is to end
+    // first, and takes all that there is, more than half of it with a file, so that this shell is not the larger.
+    // It ends with the worker; where it gets on for a moment, it is next.
     let file = Shared(PathBuf::from(format!("/dev/shm/thimble-net-{}", std::process::id())));
     let takes_all = format!(
         "test -e \"$THIMBLE_ROOT/plenty\" && exit
+        for pid in $PPID $$; do echo $pid >{}/cgroup.procs || exit; done
         echo 500 >/proc/$$/oom_score_adj
         echo 1000 >/proc/$PPID/oom_score_adj && head -c 20M /dev/zero >{} || exit
         x=xxxxxxxxxxxxxxxx
         while :; do x=$x$x; done",
+        group.0.display(),
         file.0.display()
     );
     let patch = Patch::new(&cluster, "HUNGRY-1").file("etc/one", b"1");
