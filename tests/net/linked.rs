@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::files::noise;
 use crate::netns::Hub;
 use crate::over;
 use crate::patch::Patch;
@@ -139,16 +140,4 @@ pub fn installs(cluster: &Cluster, id: &str, bytes: usize) {
     for node in &cluster.nodes[cluster.controllers().len()..] {
         assert!(node.root().join(format!("etc/{id}")).exists(), "{}", node.name);
     }
-}
-
-/// Bytes that do not compress.
-pub fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..bytes).map(|_| next()).collect()
 }

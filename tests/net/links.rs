@@ -8,7 +8,8 @@ use std::thread;
 use serde_json::Value;
 
 use crate::cluster::Node;
-use crate::linked::{CUTS, Cut, Linked, installs, noise};
+use crate::files::noise;
+use crate::linked::{CUTS, Cut, Linked, installs};
 use crate::netns::Namespace;
 use crate::over;
 use crate::patch::Patch;
