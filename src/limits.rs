@@ -169,10 +169,13 @@ pub const COUNTER_LEAP: u64 = 1 << 32;
 
 /// Worker processes at once: those that send blobs, and one each to read the repository,
 /// to change it, to show patches, to install, to merge another controller's map, to fetch
-/// blobs, to read the configuration again and to resolve the names of peers.
-pub const WORKERS: usize = BLOB_WORKERS + 8;
+/// blobs, to read the configuration again, to resolve the names of peers, to send a file to all hosts and to
+/// receive one.
+pub const WORKERS: usize = BLOB_WORKERS + 10;
 /// A worker's encoded job, in bytes.
 pub const JOB_BYTES: usize = 16 * 1024;
+/// What the loop passes on to a worker that sends to all hosts or receives, in bytes.
+pub const SPREAD_INPUT_BYTES: usize = 512;
 /// A worker's encoded report, in bytes.
 pub const REPORT_BYTES: usize = 2_048;
 /// Connections on the control socket at once.
@@ -205,6 +208,8 @@ pub const PACKET_BYTES: usize = 1_152;
 pub const SECTION_BLOCKS: usize = 16;
 /// The hashes beside the way from a section to the hash of its file: one for each level of the tree.
 pub const PROOF_HASHES: usize = 8;
+/// Files that wait to be sent to all hosts.
+pub const SPREADS: usize = 16;
 /// Blocks of the largest patch file.
 pub const FILE_BLOCKS: usize = 4_096;
 

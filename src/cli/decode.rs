@@ -16,7 +16,7 @@ use crate::wire::codec::{is_equal_in_constant_time, tag_of};
 use crate::wire::frame::Role;
 use crate::wire::header::{self, Header, RawDatagram};
 use crate::wire::keys::KeyClass;
-use crate::wire::messages::{Message, MsgType, RequestState};
+use crate::wire::messages::{Message, MsgType, OVER, RequestState};
 use crate::wire::refusal::Refusal;
 
 /// `thimble decode [HEX|-] [--key-file FILE]`
@@ -174,10 +174,10 @@ fn header_fields(datagram: &[u8]) -> Vec<Field> {
 
 const fn way(msgtype: MsgType) -> &'static str {
     match msgtype {
-        MsgType::HelloAgent | MsgType::Ping => "controller to agents",
+        MsgType::HelloAgent | MsgType::Ping | MsgType::SpreadOffer => "controller to agents",
         MsgType::AgentInstallReq | MsgType::OtherControllers => "controller to one agent",
         MsgType::HelloAgentAck | MsgType::Pong => "agent to controllers",
-        MsgType::AgentInstallResp => "agent to one controller",
+        MsgType::AgentInstallResp | MsgType::SpreadReport => "agent to one controller",
         _ => "controller to controllers",
     }
 }
@@ -244,6 +244,25 @@ fn body_fields(message: &Message) -> Vec<(&'static str, String)> {
         Message::DropHostReq(body) => vec![("host", body.host.to_string())],
         Message::Ping(body) => vec![("host", body.host.to_string()), ("number", body.number.to_string())],
         Message::Pong(body) => vec![("number", body.number.to_string()), ("heard", body.heard.to_string())],
+        Message::SpreadOffer(body) => vec![
+            ("transmission", format!("{:016x}", body.transmission)),
+            ("id", body.id.to_string()),
+            ("file", body.file.to_string()),
+            ("size_bytes", body.size_bytes.to_string()),
+            ("kinds", format!("{:016x}", body.kinds)),
+            ("packet_bytes", body.packet_bytes.to_string()),
+            ("section", if body.section == OVER { "over".to_owned() } else { body.section.to_string() }),
+            ("round", body.round.to_string()),
+            ("window_ms", body.window_ms.to_string()),
+        ],
+        Message::SpreadReport(body) => vec![
+            ("transmission", format!("{:016x}", body.transmission)),
+            ("section", body.section.to_string()),
+            ("round", body.round.to_string()),
+            ("is_out", yes(body.is_out)),
+            ("other", format!("{:016x}", body.other)),
+            ("missing", format!("{:?}", body.missing)),
+        ],
     }
 }
 

@@ -43,6 +43,7 @@ mod rollout;
 mod run;
 mod scrape;
 mod signed;
+mod spread;
 mod status;
 mod status_json;
 mod status_report;

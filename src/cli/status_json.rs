@@ -4,7 +4,7 @@ use super::controllers::{blob_json, neighbour_json};
 use super::hosts::{self, known_digest};
 use super::numbers::Scope;
 use super::status_report::StatusReport;
-use super::{rollout, tipc};
+use super::{rollout, spread, tipc};
 use crate::control::{AwaitsRow, HOSTS_BY, HostRow, InterfaceRow, LastController, PATCHES_BY, WorkerRow};
 use crate::job::FloorFacts;
 use crate::json::Value;
@@ -49,6 +49,7 @@ const PARTS: &[JsonPart] = &[
     }),
     (Scope::Node, "interface", |all| Value::or_null(all.row.interfaces.first().map(interface_json))),
     (Scope::Node, "interfaces", |all| Value::list(all.row.interfaces.iter().map(interface_json))),
+    (Scope::Node, "spread", |all| Value::or_null(all.spread.as_ref().map(spread::json))),
     (Scope::Node, "controller", |all| all.part(Scope::Controller)),
     (Scope::Node, "agent", |all| all.part(Scope::Agent)),
     (Scope::Node, "at_work", |all| Value::list(all.workers.iter().map(worker_json))),

@@ -4,7 +4,9 @@ use std::fs;
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
-use crate::control::{BlobRow, HostRow, NeighbourRow, Reply, Request, RolloutRow, StatusRow, WorkerRow};
+use crate::control::{
+    BlobRow, HostRow, NeighbourRow, Reply, Request, RolloutRow, SpreadRow, StatusRow, WorkerRow,
+};
 use crate::types::Reason;
 
 /// The state of a daemon.
@@ -24,6 +26,8 @@ pub struct StatusReport {
     pub workers: Vec<WorkerRow>,
     /// The last rollout, if any.
     pub rollout: Option<RolloutRow>,
+    /// What is sent to all hosts at once and received, if anything was.
+    pub spread: Option<SpreadRow>,
     /// Counters by name.
     pub counters: Vec<(String, u64)>,
     /// The daemon's resident memory; `None` if /proc does not show it.
@@ -56,6 +60,7 @@ impl StatusReport {
                 Reply::Host(row) => all.hosts.push(row),
                 Reply::Worker(row) => all.workers.push(row),
                 Reply::Rollout(row) => all.rollout = Some(row),
+                Reply::Spreading(row) => all.spread = Some(row),
                 Reply::Counter { name, count } => all.counters.push((name.to_string(), count)),
                 _ => {}
             }

@@ -284,13 +284,20 @@ pub struct NetworkConfig {
     pub controller_group6: Ipv6Addr,
     /// `agent_group6`. Default ff15::54:49.
     pub agent_group6: Ipv6Addr,
+    /// `spread_group`, which hosts join while a file is sent to all of them. Default
+    /// 239.255.84.74, or the next that is free.
+    pub spread_group: Ipv4Addr,
+    /// `spread_group6`. Default ff15::54:4a, or the next that is free.
+    pub spread_group6: Ipv6Addr,
+    /// `spread_port`, UDP. Default the agents' port and 1, or the next that is free.
+    pub spread_port: u16,
     /// `ttl` of multicast datagrams. Default 1.
     pub ttl: u8,
     /// `multicast`: the groups are used. Default true.
     pub is_multicast: bool,
     /// `peers`: nodes that are sent to by unicast too. Default none.
     pub peers: Vec<PeerName>,
-    /// `service_type`: the first of the four consecutive TIPC service types of a cluster.
+    /// `service_type`: the first of the five consecutive TIPC service types of a cluster.
     /// Default 7488. Used over TIPC only; the other keys are used over UDP only.
     pub service_type: u32,
     /// The keys that are set, and are of the other transport.
@@ -334,6 +341,11 @@ pub struct SecurityConfig {
 pub struct ControllerConfig {
     /// `max_hosts`. Default 1,024, at most 16,384.
     pub max_hosts: usize,
+    /// `spread_kbit_s`: the rate at which files are sent to all hosts, in bytes for a second; 0: a rollout
+    /// sends none. Default 20,000 kbit/s.
+    pub spread_rate: u64,
+    /// `spread_least_bytes`: a rollout leaves smaller files to sessions. Default 1 MiB.
+    pub spread_least_bytes: u64,
 }
 
 /// What sets labels if `relabel` does not say otherwise.
@@ -351,6 +363,9 @@ pub struct AgentConfig {
     pub script_timeout_ms: u64,
     /// `reserve_bytes`: space that an install must leave free. Default 1 MiB.
     pub reserve_bytes: u64,
+    /// `spread_cache_bytes`: room in `state_dir` for files that are sent to all hosts. 0: none are kept. Default
+    /// 64 MiB.
+    pub spread_cache_bytes: u64,
     /// `relabel`: a command that gives files their labels of SELinux, whose paths it reads, each
     /// with a zero byte behind it. `None`: [`RELABEL`], where SELinux is in use. Empty: none.
     pub relabel: Option<Vec<String>>,

@@ -37,6 +37,9 @@ const NETWORK: &[&str] = &[
     "families",
     "controller_group6",
     "agent_group6",
+    "spread_group",
+    "spread_group6",
+    "spread_port",
     "ttl",
     "multicast",
     "peers",
@@ -44,12 +47,15 @@ const NETWORK: &[&str] = &[
 ];
 /// The keys of it that are used over TIPC; all others are used over UDP only.
 const NETWORK_OF_TIPC: &[&str] = &["service_type"];
-/// Types below 64 are reserved (linux/tipc.h: TIPC_RESERVED_TYPES). A cluster uses four
+/// Types below 64 are reserved (linux/tipc.h: TIPC_RESERVED_TYPES). A cluster uses five
 /// consecutive types.
-const SERVICE_TYPES: std::ops::RangeInclusive<u64> = 64..=u32::MAX as u64 - 3;
+const SERVICE_TYPES: std::ops::RangeInclusive<u64> = 64..=u32::MAX as u64 - 4;
 const SECURITY: &[&str] = &["key_file", "auth", "trusted_keys", "revoked", "min_sw_version"];
-const CONTROLLER: &[&str] = &["max_hosts"];
-const AGENT: &[&str] = &["root", "lock_file", "script_timeout_s", "reserve_bytes", "relabel"];
+const CONTROLLER: &[&str] = &["max_hosts", "spread_kbit_s", "spread_least_bytes"];
+const AGENT: &[&str] =
+    &["root", "lock_file", "script_timeout_s", "reserve_bytes", "spread_cache_bytes", "relabel"];
+/// The highest rate, in kbit/s: 100 Gbit/s.
+const SPREAD_KBIT_MOST: u64 = 100_000_000;
 const TIMERS: &[&str] = &[
     "hello_interval_ms",
     "probe_ms",
@@ -179,15 +185,31 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
         }
         Ok(group)
     };
+    let controller_group = group("controller_group", Ipv4Addr::new(239, 255, 84, 72))?;
+    let agent_group = group("agent_group", Ipv4Addr::new(239, 255, 84, 73))?;
+    let controller_group6 = section.group6("controller_group6")?.unwrap_or(CONTROLLER_GROUP6);
+    let agent_group6 = section.group6("agent_group6")?.unwrap_or(AGENT_GROUP6);
+    let controller_port = port("controller_port")?.unwrap_or(7488);
+    let agent_port = port("agent_port")?.unwrap_or(7489);
+    // A configuration that has given a default to something else holds as before: the next one is free.
+    let mut free = (74..77).map(|last| Ipv4Addr::new(239, 255, 84, last));
+    let free = free.find(|one| ![controller_group, agent_group].contains(one));
+    let mut free6 = (0x4A..0x4D).map(|last| Ipv6Addr::new(0xFF15, 0, 0, 0, 0, 0, 0x54, last));
+    let free6 = free6.find(|one| ![controller_group6, agent_group6].contains(one));
+    let mut free_port = (1..=2).map(|more| agent_port.checked_add(more).unwrap_or(agent_port - more));
+    let free_port = free_port.find(|one| *one != controller_port);
     let network = NetworkConfig {
         interfaces,
-        controller_group: group("controller_group", Ipv4Addr::new(239, 255, 84, 72))?,
-        controller_port: port("controller_port")?.unwrap_or(7488),
-        agent_group: group("agent_group", Ipv4Addr::new(239, 255, 84, 73))?,
-        agent_port: port("agent_port")?.unwrap_or(7489),
+        spread_group: group("spread_group", free.unwrap_or(agent_group))?,
+        spread_group6: section.group6("spread_group6")?.or(free6).unwrap_or(agent_group6),
+        spread_port: port("spread_port")?.or(free_port).unwrap_or(agent_port),
+        controller_group,
+        controller_port,
+        agent_group,
+        agent_port,
         families: families(section)?,
-        controller_group6: section.group6("controller_group6")?.unwrap_or(CONTROLLER_GROUP6),
-        agent_group6: section.group6("agent_group6")?.unwrap_or(AGENT_GROUP6),
+        controller_group6,
+        agent_group6,
         ttl: section.integer("ttl", 1..=255)?.and_then(|ttl| u8::try_from(ttl).ok()).unwrap_or(1),
         is_multicast: section.boolean("multicast")?.unwrap_or(true),
         peers: section.list("peers", limits::PEERS, peers::ACCEPTS, PeerName::parse)?,
@@ -197,14 +219,31 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
             .unwrap_or(7488),
         unused: NETWORK.iter().copied().filter(|key| section.has(key) && !is_used(key)).collect(),
     };
-    if network.agent_group == network.controller_group {
-        let sentence = "the controllers' group is the same; the two must differ".to_owned();
-        return Err(section.conflict_between("agent_group", "controller_group", sentence));
-    }
-    if network.agent_group6 == network.controller_group6 {
-        let sentence = "the controllers' group is the same; the two must differ".to_owned();
-        return Err(section.conflict_between("agent_group6", "controller_group6", sentence));
-    }
+    let (of_controllers, of_agents) = ("the controllers' group", "the agents' group");
+    let groups = [
+        (network.agent_group == network.controller_group, "agent_group", "controller_group", of_controllers),
+        (
+            network.agent_group6 == network.controller_group6,
+            "agent_group6",
+            "controller_group6",
+            of_controllers,
+        ),
+        (
+            network.spread_group == network.controller_group,
+            "spread_group",
+            "controller_group",
+            of_controllers,
+        ),
+        (
+            network.spread_group6 == network.controller_group6,
+            "spread_group6",
+            "controller_group6",
+            of_controllers,
+        ),
+        (network.spread_group == network.agent_group, "spread_group", "agent_group", of_agents),
+        (network.spread_group6 == network.agent_group6, "spread_group6", "agent_group6", of_agents),
+    ];
+    are_different(section, &groups)?;
     for (at, peer) in network.peers.iter().enumerate() {
         if let Some(sentence) = peer.fault(&network.interfaces) {
             return Err(section.conflict("peers", sentence));
@@ -223,11 +262,27 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
             return Err(section.conflict("peers", sentence));
         }
     }
-    if network.agent_port == network.controller_port {
-        let sentence = "the controllers' port is the same; the two must differ".to_owned();
-        return Err(section.conflict_between("agent_port", "controller_port", sentence));
-    }
+    let (of_controllers, of_agents) = ("the controllers' port", "the agents' port");
+    let ports = [
+        (network.agent_port == network.controller_port, "agent_port", "controller_port", of_controllers),
+        (network.spread_port == network.controller_port, "spread_port", "controller_port", of_controllers),
+        (network.spread_port == network.agent_port, "spread_port", "agent_port", of_agents),
+    ];
+    are_different(section, &ports)?;
     Ok(network)
+}
+
+/// Refuses two keys that have one value: whether they do, the keys, and whose the other is.
+fn are_different(
+    section: &ConfigSection<'_>,
+    pairs: &[(bool, &'static str, &'static str, &str)],
+) -> Result<(), ConfigError> {
+    match pairs.iter().find(|(is_same, ..)| *is_same) {
+        Some((_, key, other, whose)) => {
+            Err(section.conflict_between(key, other, format!("{whose} is the same; the two must differ")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The interfaces, by either key.
@@ -356,7 +411,13 @@ pub fn trusted_key(text: &str) -> Result<String, String> {
 fn controller(section: &ConfigSection<'_>) -> Result<ControllerConfig, ConfigError> {
     let max_hosts = section.integer("max_hosts", 1..=limits::HOSTS_MOST as u64)?;
     let max_hosts = max_hosts.and_then(|hosts| usize::try_from(hosts).ok());
-    Ok(ControllerConfig { max_hosts: max_hosts.unwrap_or(limits::HOSTS_DEFAULT) })
+    let spread_kbit_s = section.integer("spread_kbit_s", 0..=SPREAD_KBIT_MOST)?.unwrap_or(20_000);
+    let least = section.integer("spread_least_bytes", 0..=limits::PATCH_FILE_BYTES)?;
+    Ok(ControllerConfig {
+        max_hosts: max_hosts.unwrap_or(limits::HOSTS_DEFAULT),
+        spread_rate: spread_kbit_s * 1_000 / 8,
+        spread_least_bytes: least.unwrap_or(1024 * 1024),
+    })
 }
 
 fn agent(section: &ConfigSection<'_>) -> Result<AgentConfig, ConfigError> {
@@ -365,6 +426,9 @@ fn agent(section: &ConfigSection<'_>) -> Result<AgentConfig, ConfigError> {
         lock_file: section.path("lock_file")?,
         script_timeout_ms: section.integer("script_timeout_s", 1..=86_400)?.unwrap_or(300) * 1_000,
         reserve_bytes: section.integer("reserve_bytes", 0..=i64::MAX as u64)?.unwrap_or(1024 * 1024),
+        spread_cache_bytes: section
+            .integer("spread_cache_bytes", 0..=i64::MAX as u64)?
+            .unwrap_or(64 * 1024 * 1024),
         relabel: section.list_if_set("relabel", limits::RELABEL_WORDS, "a word of a command", |text| {
             (!text.is_empty() && !text.contains('\0')).then(|| text.to_owned())
         })?,

@@ -52,6 +52,9 @@ impl Config {
                 ),
                 ("network.controller_group6", network.controller_group6.to_string()),
                 ("network.agent_group6", network.agent_group6.to_string()),
+                ("network.spread_group", network.spread_group.to_string()),
+                ("network.spread_group6", network.spread_group6.to_string()),
+                ("network.spread_port", network.spread_port.to_string()),
                 ("network.ttl", network.ttl.to_string()),
                 ("network.multicast", network.is_multicast.to_string()),
                 (
@@ -74,7 +77,11 @@ impl Config {
             numbers.iter().map(|(key, number)| (*key, number.to_string())).collect()
         };
         if node.is_controller {
-            rows.extend(numbers(&[("controller.max_hosts", controller.max_hosts as u64)]));
+            rows.extend(numbers(&[
+                ("controller.max_hosts", controller.max_hosts as u64),
+                ("controller.spread_kbit_s", controller.spread_rate * 8 / 1_000),
+                ("controller.spread_least_bytes", controller.spread_least_bytes),
+            ]));
         }
         if node.is_agent {
             rows.extend([
@@ -84,6 +91,7 @@ impl Config {
             rows.extend(numbers(&[
                 ("agent.script_timeout_s", agent.script_timeout_ms / 1_000),
                 ("agent.reserve_bytes", agent.reserve_bytes),
+                ("agent.spread_cache_bytes", agent.spread_cache_bytes),
             ]));
             let relabel = match &agent.relabel {
                 Some(words) if words.is_empty() => "none".to_owned(),
@@ -143,7 +151,7 @@ impl Config {
             new.security.key_file = security.key_file;
             new.security.is_unauthenticated = security.is_unauthenticated;
         }
-        new.controller = controller;
+        new.controller.max_hosts = controller.max_hosts;
         new.agent.root = agent.root;
         new
     }

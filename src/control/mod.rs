@@ -9,6 +9,7 @@ mod explain_row;
 pub mod frame;
 mod host_row;
 mod ping_row;
+mod spread_row;
 mod status_row;
 pub mod sys;
 
@@ -29,13 +30,14 @@ use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
 pub use explain_row::{CarrierRow, ExplainedHost, Known, MissingFile, OpenRow, Patches, SilentRow};
 pub use host_row::{HostFilter, HostRow, HostState};
 pub use ping_row::PingRow;
+pub use spread_row::SpreadRow;
 pub use status_row::{
     ALERT_ROWS, AwaitsRow, HOSTS_BY, HostClass, HostCounts, InterfaceRow, InterfaceRows, LastController,
     LinkEnds, LinkRow, PATCHES_BY, PatchCounts, StatusRow, TipcRow, UnheardRow, WorkerRow, WorkerTask,
 };
 
 /// This protocol's version: raised with every change.
-pub const VERSION: u16 = 11;
+pub const VERSION: u16 = 12;
 
 /// Hosts of one command, as typed: a name, an address or a node id.
 pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;
@@ -121,7 +123,7 @@ pub enum Request {
     },
     /// The daemon's status: [`Reply::Status`]; on a controller then [`Reply::Neighbour`]s,
     /// [`Reply::Blob`]s, [`Reply::Replaced`], the [`Reply::Host`]s that need attention and
-    /// [`Reply::Rollout`]; then [`Reply::Worker`]s and [`Reply::Counter`]s.
+    /// [`Reply::Rollout`]; then [`Reply::Spreading`] if there is something, [`Reply::Worker`]s and [`Reply::Counter`]s.
     Status,
     /// Drop the tombstones on all controllers. Allowed if every known controller is present
     /// and has the same repository.
@@ -142,6 +144,17 @@ pub enum Request {
     StopRollout,
     /// Resume a stopped rollout; hosts that failed are asked again. Answered as a change is.
     ResumeRollout,
+    /// Send the files of these patches to all hosts at once, one after the other. Answered with [`Reply::Spreading`].
+    Spread {
+        /// Which patches.
+        ids: PatchIds,
+        /// Bytes for a second; 0: as the configuration says.
+        rate: u64,
+    },
+    /// End what is sent so, and send none of what waits. Answered with [`Reply::Spreading`].
+    StopSpread,
+    /// How far that is: [`Reply::Spreading`].
+    Spreading,
     /// Forget a controller that is gone for good.
     DropController {
         /// Which: its name or its node id.
@@ -190,6 +203,8 @@ pub enum Reply {
     Explained(ExplainedHost),
     /// A host that is asked for `thimble ping`.
     Pinged(PingRow),
+    /// What is sent to all hosts at once, and received.
+    Spreading(SpreadRow),
     /// The node itself.
     Status(StatusRow),
     /// A named count, for `status`: refusals, drops, restarts.

@@ -306,11 +306,15 @@ pub enum WorkerTask {
     Reload,
     /// Resolves the names of peers.
     Resolve,
+    /// Sends a file to all hosts.
+    Spread,
+    /// Receives one.
+    Receive,
 }
 
 impl WorkerTask {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Install,
         Self::Load,
         Self::Change,
@@ -321,6 +325,8 @@ impl WorkerTask {
         Self::Show,
         Self::Reload,
         Self::Resolve,
+        Self::Spread,
+        Self::Receive,
     ];
 
     /// Its name, for scripts.
@@ -337,6 +343,8 @@ impl WorkerTask {
             Self::Show => "show",
             Self::Reload => "reload",
             Self::Resolve => "resolve",
+            Self::Spread => "spread",
+            Self::Receive => "receive",
         }
     }
 
@@ -354,6 +362,8 @@ impl WorkerTask {
             Self::Show => "shows patches",
             Self::Reload => "reads the configuration",
             Self::Resolve => "resolves the names of peers",
+            Self::Spread => "sends a file to all hosts",
+            Self::Receive => "receives a file that is sent to all hosts",
         }
     }
 }

@@ -16,7 +16,9 @@ use super::clock::Clock;
 use super::control_socket::ControlSocket;
 use super::counters::Counters;
 use super::floors::Floors;
+use super::frames::{map_frame, page_frame};
 use super::gather::Gathering;
+use super::hellos::Hellos;
 use super::links::send_by_links;
 use super::losses::Losses;
 use super::names::Names;
@@ -29,9 +31,9 @@ use super::reload::Reload;
 use super::replaced::Replaced;
 use super::repository::Repository;
 use super::sessions::{SessionEvent, Sessions};
-use super::spread::Spread;
+use super::spread::Spreading;
 use super::tokens::{
-    CONNECTIONS, CONTROL, DATAGRAMS, LISTENERS, NETWORK, SESSIONS, SIGNALS, SPREAD, TOPOLOGY, WORKERS,
+    CONNECTIONS, CONTROL, DATAGRAMS, HELLOS, LISTENERS, NETWORK, SESSIONS, SIGNALS, TOPOLOGY, WORKERS,
 };
 use super::transport::{Batch, Door, Transport};
 use super::workers::{WorkerKind, Workers};
@@ -45,11 +47,10 @@ use crate::fsm::paths::Paths;
 use crate::fsm::ways::{Controllers, Way};
 use crate::job::Job;
 use crate::limits;
-use crate::repo::slots::Slot;
 use crate::time::{Duration, Instant};
-use crate::types::{Hostname, NodeId, Reason};
+use crate::types::{NodeId, Reason};
 use crate::wire::codec::{Codec, ReceivedDatagram, RefusedDatagram};
-use crate::wire::frame::{Frame, Purpose};
+use crate::wire::frame::Purpose;
 use crate::wire::messages::Message;
 use crate::wire::refusal::Refusal;
 
@@ -78,7 +79,9 @@ pub struct Daemon<'a> {
     /// The controllers that this node's agent has heard.
     pub controllers: Controllers,
     /// The hello that is on its way to hosts by unicast.
-    pub spread: Spread,
+    pub hellos: Hellos,
+    /// What is sent to all hosts at once.
+    pub spreading: Spreading,
     /// The last ask of `thimble ping`.
     pub pinged: Pinged,
     /// The sockets to other nodes.
@@ -145,6 +148,7 @@ pub fn run(daemon: &mut Daemon<'_>) -> Result<(), String> {
     let mut batch = Batch::default();
     let mut gathering = Gathering::default();
     daemon.begin_network(daemon.started);
+    daemon.configure_spread();
     sys::release_rare_code();
     let mut released = daemon.started;
     proof::watch_allocations();
@@ -228,7 +232,7 @@ impl Daemon<'_> {
             LISTENERS..TOPOLOGY => self.accept_sessions(now, token),
             TOPOLOGY => self.take_topology(now, token, batch),
             NETWORK => self.take_network(now),
-            SPREAD => self.spread(now),
+            HELLOS => self.send_hellos(now),
             SESSIONS..WORKERS => self.turn_session(now, token.0 - SESSIONS),
             WORKERS..CONNECTIONS => self.take_reports(now, token, batch),
             _ => self.turn_connection(now, token.0 - CONNECTIONS),
@@ -278,6 +282,9 @@ impl Daemon<'_> {
                 self.counters.count_key_slot(key_slot);
                 if let Message::Pong(pong) = message {
                     self.pinged.on_pong(sender, pong, way);
+                }
+                if let Message::SpreadReport(report) = message {
+                    self.pass_lacks(sender, report);
                 }
                 self.node.on_message(now, peer, &received, &mut self.actions);
                 self.node.on_way(&received, way);
@@ -456,44 +463,12 @@ impl Daemon<'_> {
                 Action::StartPull(node) => self.start_pull(now, node),
                 Action::StartBlobs(node) => self.start_blobs(now, node),
                 Action::SettleRollout(to) => self.settle_rollout(now, to),
+                Action::StartSpread(file) => self.start_spread(now, &file),
+                Action::StopSpread => self.stop_spread(),
+                Action::StartReceiving(offer) => self.start_receiving(now, offer),
+                Action::PassOffer(offer) => self.pass_offer(offer),
+                Action::StopReceiving => self.workers.stop(WorkerKind::Receive),
             }
         }
     }
-}
-
-/// The reason why a map is not sent.
-const MAP_INCOMPLETE: &str = "its repository is still being read, or merged with one that was purged";
-
-/// An agent's answer to a detailed query: the page that starts at this patch, and where
-/// the next starts.
-fn page_frame(node: &Node<'_>, from: usize) -> Option<(Frame, usize)> {
-    let page = node.agent.as_ref()?.detail_page(from)?;
-    let next = from + page.installed.len().max(1);
-    Some((Frame::QueryDetailedResp(page), next))
-}
-
-/// One frame of a controller's map, and the number of the next: the head has number 0,
-/// the entry in slot N has N + 1, the rollout follows the last entry. Entries do not
-/// move between slots, so a change during the answer hides no entry that was there
-/// before. Without a `floor` to send the map is incomplete, and is refused.
-#[inline(never)]
-fn map_frame(
-    node: &Node<'_>,
-    floor: Option<u64>,
-    hostname: &Hostname,
-    from: usize,
-) -> Option<(Frame, usize)> {
-    let map = node.controller.as_ref()?.map();
-    let Some(index) = from.checked_sub(1) else {
-        return Some(match floor {
-            Some(floor) => (Frame::MapHead { hostname: hostname.clone(), floor }, 1),
-            None => (Frame::Refused { reason: Reason::truncated(MAP_INCOMPLETE) }, limits::ENTRIES + 2),
-        });
-    };
-    let mut slots = (index..limits::ENTRIES).filter_map(Slot::new);
-    if let Some((index, entry)) = slots.find_map(|slot| Some((slot.index(), map.entry(slot)?))) {
-        return Some((Frame::MapEntry(entry.clone()), index + 2));
-    }
-    let rollout = map.rollout().filter(|_| index <= limits::ENTRIES)?;
-    Some((Frame::MapRollout(*rollout), limits::ENTRIES + 2))
 }

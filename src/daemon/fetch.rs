@@ -115,6 +115,28 @@ impl BlobSource for SessionSource {
         Err(unexpected_frame())
     }
 
+    fn part(
+        &mut self,
+        hash: &Hash,
+        offset: u64,
+        len_bytes: u64,
+        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), FetchError> {
+        // Answers that are not wanted any more come first.
+        while self.asked.pop_front().is_some() {
+            match self.answer(&mut |_| Ok(())) {
+                Ok(_) | Err(FetchError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        request(&mut self.exchange, Frame::BlobPartReq { hash: *hash, offset, len_bytes })?;
+        self.exchange.begin_phase();
+        match self.answer(sink)?.len_bytes == len_bytes {
+            true => Ok(()),
+            false => Err(unexpected_frame()),
+        }
+    }
+
     fn ahead(&mut self, hash: &Hash, offset: u64) {
         // If that fails, so does what is asked next.
         if self.exchange.send(Frame::BlobReq { hash: *hash, offset }).is_ok() {

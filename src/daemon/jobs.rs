@@ -135,6 +135,9 @@ impl Daemon<'_> {
             Report::Awaited { request_id, controller, witness } => {
                 self.on_awaited(now, *request_id, *controller, *witness, batch);
             }
+            Report::Offer(_) | Report::Lacks(_) | Report::Spread(_) | Report::Receive(_) => {
+                self.on_spread_report(now, report);
+            }
             Report::Superseded => self.is_superseded = true,
             Report::Replaced(line) => {
                 warn!("{line}");
@@ -288,6 +291,11 @@ impl Daemon<'_> {
                 }
                 self.on_names_resolved(now);
             }
+            (WorkerKind::Spread, ending) => {
+                self.on_spread_ended(now, ending);
+                self.dispatch(now);
+            }
+            (WorkerKind::Receive, ending) => self.on_receiving_ended(now, ending),
             (WorkerKind::Reload(command), ending) => self.on_reloaded(now, command, ending),
         }
     }

@@ -15,6 +15,8 @@
 //! | `topology` | the topology service's events, on their way to the state machines |
 //! | `network`, `follow` | what the interface is; its changes, on their way to the sockets |
 //! | `exchange`, `pace`, `fetch`, `pull`, `serve` | a session in a worker: its frames, its limits, who asks, who answers |
+//! | `spread` | a file that is sent to all hosts at once: sender, receiver, what is kept |
+//! | `frames`, `hellos` | answers of the loop on a session; hellos by unicast |
 //! | `relay` | between a worker that installs and the one that has its session |
 //! | `control_socket` | connections of commands |
 //! | `answers`, `rows`, `summary`, `alerts`, `alert_nodes`, `stalled` | what commands are answered |
@@ -45,7 +47,9 @@ mod fetch;
 mod fixture;
 mod floors;
 mod follow;
+mod frames;
 mod gather;
+mod hellos;
 pub mod installer;
 mod jobs;
 mod links;

@@ -66,7 +66,8 @@ impl Daemon<'_> {
     /// Applies the settings that hold from now on.
     #[inline(never)]
     pub fn apply_settings(&mut self, now: Instant, settings: &Settings) {
-        let Settings { ring, revoked, query_group, admin_group, node, timers, script_timeout_ms } = settings;
+        let Settings { ring, revoked, query_group, admin_group, node, timers, script_timeout_ms, .. } =
+            settings;
         if let Some(next) = self.reload.next.take() {
             self.workers.set_config(next);
         }
@@ -75,6 +76,10 @@ impl Daemon<'_> {
         self.config.node.sw_version = node.sw_version.clone();
         self.config.timers = *timers;
         self.config.agent.script_timeout_ms = *script_timeout_ms;
+        self.config.agent.spread_cache_bytes = settings.spread_cache_bytes;
+        self.config.controller.spread_rate = settings.spread_rate;
+        self.config.controller.spread_least_bytes = settings.spread_least_bytes;
+        self.configure_spread();
         self.control.set_access(Access { query_group: *query_group, admin_group: *admin_group });
         let (proof, idle) = from_config::session_timers(timers);
         self.sessions.reconfigure(ring.as_ref(), revoked, proof, idle);

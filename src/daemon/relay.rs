@@ -37,6 +37,7 @@ const ASK_BYTES: usize = 128;
 enum Ask {
     Manifest { digest: Digest, nodetype: NodeType },
     Blob { hash: Hash, offset: u64 },
+    Part { hash: Hash, offset: u64, len_bytes: u64 },
 }
 
 /// A part of the answer.
@@ -155,6 +156,26 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// The pieces of an answer, up to its end.
+    fn pieces(&mut self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<Fetched, FetchError> {
+        let mut len_bytes = 0;
+        loop {
+            match self.answer()? {
+                // The sink knows how long the file may be.
+                Answer::Piece(bytes) if !bytes.is_empty() => {
+                    len_bytes += bytes.len() as u64;
+                    sink(bytes).map_err(FetchError::Sink)?;
+                }
+                Answer::End(signature) if signature.len() <= limits::SIGNATURE_BYTES => {
+                    return Ok(Fetched { len_bytes, signature: signature.to_vec() });
+                }
+                _ => return Err(unexpected_answer()),
+            }
+        }
+    }
+}
+
 impl Source for RelaySource {
     fn manifest(&mut self, digest: Digest, nodetype: &NodeType) -> Result<Vec<ManifestPatch>, FetchError> {
         let worker = self.ask(&Ask::Manifest { digest, nodetype: nodetype.clone() })?;
@@ -181,27 +202,33 @@ impl BlobSource for RelaySource {
         offset: u64,
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Fetched, FetchError> {
-        let worker = self.ask(&Ask::Blob { hash: *hash, offset })?;
-        let mut len_bytes = 0;
-        loop {
-            match worker.answer()? {
-                // The sink knows how long the file may be.
-                Answer::Piece(bytes) if !bytes.is_empty() => {
-                    len_bytes += bytes.len() as u64;
-                    sink(bytes).map_err(FetchError::Sink)?;
-                }
-                Answer::End(signature) if signature.len() <= limits::SIGNATURE_BYTES => {
-                    return Ok(Fetched { len_bytes, signature: signature.to_vec() });
-                }
-                _ => return Err(unexpected_answer()),
-            }
-        }
+        self.ask(&Ask::Blob { hash: *hash, offset })?.pieces(sink)
+    }
+
+    fn part(
+        &mut self,
+        hash: &Hash,
+        offset: u64,
+        len_bytes: u64,
+        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), FetchError> {
+        let mut left = len_bytes;
+        self.ask(&Ask::Part { hash: *hash, offset, len_bytes })?.pieces(&mut |bytes| {
+            left = left.checked_sub(bytes.len() as u64).ok_or(io::ErrorKind::InvalidData)?;
+            sink(bytes)
+        })?;
+        if left == 0 { Ok(()) } else { Err(unexpected_answer()) }
     }
 }
 
 fn send(channel: &UnixStream, message: &impl Serialize, buffer: &mut [u8]) -> io::Result<()> {
     let bytes = postcard::to_slice(message, buffer).map_err(io::Error::other)?;
     sys::send_message(channel.as_fd(), bytes)
+}
+
+/// Passes bytes of a file on.
+fn pass_on(channel: &UnixStream, bytes: &[u8], buffer: &mut [u8]) -> io::Result<()> {
+    bytes.chunks(PIECE_BYTES).try_for_each(|piece| send(channel, &Answer::Piece(piece), buffer))
 }
 
 /// The worker's side: answers requests out of the session until the other side ends.
@@ -226,14 +253,12 @@ pub fn serve(channel: OwnedFd, source: &mut dyn Source) -> io::Result<()> {
                 }
                 Err(error) => Err(error),
             },
-            Ask::Blob { hash, offset } => {
-                let mut pass_on = |bytes: &[u8]| {
-                    bytes
-                        .chunks(PIECE_BYTES)
-                        .try_for_each(|piece| send(&channel, &Answer::Piece(piece), &mut buffer))
-                };
-                source.blob(&hash, offset, &mut pass_on).map(|fetched| fetched.signature)
-            }
+            Ask::Blob { hash, offset } => source
+                .blob(&hash, offset, &mut |bytes| pass_on(&channel, bytes, &mut buffer))
+                .map(|fetched| fetched.signature),
+            Ask::Part { hash, offset, len_bytes } => source
+                .part(&hash, offset, len_bytes, &mut |bytes| pass_on(&channel, bytes, &mut buffer))
+                .map(|()| Vec::new()),
         };
         let end = match &answered {
             Ok(signature) => Answer::End(signature),

@@ -132,6 +132,9 @@ fn read(
         admin_group,
         timers: next.timers,
         script_timeout_ms: next.agent.script_timeout_ms,
+        spread_rate: next.controller.spread_rate,
+        spread_least_bytes: next.controller.spread_least_bytes,
+        spread_cache_bytes: next.agent.spread_cache_bytes,
         node: (&next.node).into(),
     };
     Ok((settings, lines, waits))

@@ -210,7 +210,7 @@ fn count(many: usize) -> u32 {
 }
 
 /// The named counts of `status`.
-pub type Counts = heapless::Vec<(&'static str, u64), { 48 + Refusal::ALL.len() }>;
+pub type Counts = heapless::Vec<(&'static str, u64), { 60 + Refusal::ALL.len() }>;
 
 /// Appends all counters.
 pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
@@ -261,6 +261,24 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
         ("stale_nonces", daemon.node.agent.as_ref().map_or(0, |agent| agent.stale_nonces())),
     ];
     for (name, count) in named {
+        let _ = counts.push((name, count));
+    }
+    let spreading = &daemon.spreading;
+    let [source, repair, other] = spreading.sent_bytes();
+    let [unauthenticated, foreign, known, malformed, false_proofs] = spreading.refused();
+    let spread = [
+        ("spread_files_sent", spreading.files_sent),
+        ("spread_source_bytes", source),
+        ("spread_repair_bytes", repair),
+        ("spread_other_bytes", other),
+        ("spread_packets_unauthenticated", unauthenticated),
+        ("spread_packets_of_other", foreign),
+        ("spread_packets_known", known),
+        ("spread_packets_malformed", malformed),
+        ("spread_proofs_false", false_proofs),
+        ("spread_blocks_false", spreading.poisoned()),
+    ];
+    for (name, count) in spread {
         let _ = counts.push((name, count));
     }
     // UDP does not report undelivered datagrams.

@@ -35,13 +35,23 @@ pub fn serve(state_dir: &Path, exchange: &mut Exchange, purpose: Purpose) -> io:
                     Err(reason) => refuse(exchange, &reason)?,
                 }
             }
-            Frame::BlobReq { hash, offset } => send_blob(state_dir, exchange, &hash, offset)?,
+            Frame::BlobReq { hash, offset } => send_blob(state_dir, exchange, &hash, offset, u64::MAX)?,
+            Frame::BlobPartReq { hash, offset, len_bytes } => {
+                send_blob(state_dir, exchange, &hash, offset, len_bytes)?;
+            }
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }
 
-fn send_blob(state_dir: &Path, exchange: &mut Exchange, hash: &Hash, offset: u64) -> io::Result<()> {
+/// Sends at most `most` bytes of a file.
+fn send_blob(
+    state_dir: &Path,
+    exchange: &mut Exchange,
+    hash: &Hash,
+    offset: u64,
+    most: u64,
+) -> io::Result<()> {
     let Blob { mut file, size_bytes, signature } = match store::blob(state_dir, hash) {
         Ok(blob) => blob,
         Err(reason) => return refuse(exchange, &reason),
@@ -49,6 +59,7 @@ fn send_blob(state_dir: &Path, exchange: &mut Exchange, hash: &Hash, offset: u64
     let Some(len_bytes) = size_bytes.checked_sub(offset) else {
         return refuse(exchange, "The file is shorter than the requested offset.");
     };
+    let len_bytes = len_bytes.min(most);
     let Ok(signature) = heapless::Vec::from_slice(&signature) else {
         return refuse(exchange, "The patch's signature is too long to send.");
     };

@@ -19,6 +19,8 @@ pub fn silence_limit(work: WorkerTask, script_timeout: Duration) -> Duration {
         WorkerTask::Load | WorkerTask::Change | WorkerTask::Show | WorkerTask::Reload => WORKER_SILENCE,
         // It has a limit of its own, of 60 s.
         WorkerTask::Resolve => WORKER_SILENCE.times(2),
+        // They report all the time, but for the reading of a large file at their start.
+        WorkerTask::Spread | WorkerTask::Receive => SERVER_SILENCE,
         // These report only when they are done.
         WorkerTask::ServeAgent | WorkerTask::ServeController | WorkerTask::Merge | WorkerTask::Fetch => {
             SERVER_SILENCE

@@ -14,6 +14,7 @@ use super::control_socket::{Access, ControlSocket};
 use super::counters::Counters;
 use super::event_loop::{self, Daemon};
 use super::floors::Floors;
+use super::hellos::Hellos;
 use super::losses::Losses;
 use super::names::Names;
 use super::network::Links;
@@ -25,7 +26,7 @@ use super::replaced::Replaced;
 use super::repository::Repository;
 use super::sessions::{Context, Sessions};
 use super::settings::{agent_facts, controller_timers, session_timers};
-use super::spread::Spread;
+use super::spread::Spreading;
 use super::tokens::{CONNECTIONS, SESSIONS, WORKERS};
 use super::transport::Transport;
 use super::workers::Workers;
@@ -270,7 +271,8 @@ fn allocate(
         codec,
         node,
         controllers: Controllers::default(),
-        spread: Spread::default(),
+        hellos: Hellos::default(),
+        spreading: Spreading::default(),
         pinged: Pinged::default(),
         transport,
         names,

@@ -140,6 +140,8 @@ pub const fn task(kind: WorkerKind) -> WorkerTask {
         WorkerKind::Show => WorkerTask::Show,
         WorkerKind::Reload(_) => WorkerTask::Reload,
         WorkerKind::Resolve => WorkerTask::Resolve,
+        WorkerKind::Spread => WorkerTask::Spread,
+        WorkerKind::Receive => WorkerTask::Receive,
     }
 }
 
@@ -152,7 +154,9 @@ const fn peer_of(kind: WorkerKind) -> Option<NodeId> {
         | WorkerKind::Change
         | WorkerKind::Show
         | WorkerKind::Reload(_)
-        | WorkerKind::Resolve => None,
+        | WorkerKind::Resolve
+        | WorkerKind::Spread
+        | WorkerKind::Receive => None,
     }
 }
 

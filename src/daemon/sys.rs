@@ -337,9 +337,24 @@ pub fn keep_across_exec(fds: [BorrowedFd<'_>; 2]) -> io::Result<()> {
 /// # Errors
 /// As `poll(2)`.
 pub fn wait_readable(fds: [BorrowedFd<'_>; 2]) -> io::Result<[bool; 2]> {
+    poll_readable(fds, -1)
+}
+
+/// The same for so many milliseconds at most.
+///
+/// # Errors
+/// As `poll(2)`.
+pub fn wait_readable_for(fds: [BorrowedFd<'_>; 2], millis: u64) -> io::Result<[bool; 2]> {
+    match poll_readable(fds, libc::c_int::try_from(millis).unwrap_or(libc::c_int::MAX)) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok([false; 2]),
+        polled => polled,
+    }
+}
+
+fn poll_readable(fds: [BorrowedFd<'_>; 2], millis: libc::c_int) -> io::Result<[bool; 2]> {
     let mut polls = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     // SAFETY: `polls` is two `pollfd`, which outlive the call.
-    check(unsafe { libc::poll(polls.as_mut_ptr(), 2, -1) })?;
+    check(unsafe { libc::poll(polls.as_mut_ptr(), 2, millis) })?;
     Ok(polls.map(|poll| poll.revents != 0))
 }
 

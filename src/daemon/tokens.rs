@@ -19,9 +19,9 @@ pub const TOPOLOGY: usize = LISTENERS + ENDPOINTS;
 /// What tells that an interface has changed.
 pub const NETWORK: usize = TOPOLOGY + 1;
 /// The hosts that are still to be sent a hello by unicast.
-pub const SPREAD: usize = NETWORK + 1;
+pub const HELLOS: usize = NETWORK + 1;
 /// The sessions.
-pub const SESSIONS: usize = SPREAD + 1;
+pub const SESSIONS: usize = HELLOS + 1;
 /// The channels to workers.
 pub const WORKERS: usize = SESSIONS + limits::SESSIONS;
 /// The connections of the control socket.

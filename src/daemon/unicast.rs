@@ -10,7 +10,7 @@ use mio::Token;
 use super::event_loop::Daemon;
 use super::links::{IS_USED, send_by_links};
 use super::os_error::Errno;
-use super::tokens::SPREAD;
+use super::tokens::HELLOS;
 use crate::config::PeerName;
 use crate::fsm::actions::{Peer, To};
 use crate::fsm::hosts::Host;
@@ -48,8 +48,8 @@ impl Daemon<'_> {
         match (to, message) {
             // Each host has a key of its own.
             (To::Agents, Message::HelloAgent(hello)) => {
-                (self.spread.hello, self.spread.next) = (Some(hello), 0);
-                self.ready.insert(Token(SPREAD));
+                (self.hellos.hello, self.hellos.next) = (Some(hello), 0);
+                self.ready.insert(Token(HELLOS));
             }
             // The one that asked is answered by unicast anyway.
             (To::Controllers, Message::Pong(_)) => {}
@@ -118,18 +118,18 @@ impl Daemon<'_> {
 
     /// Sends the hello to some more hosts.
     #[inline(never)]
-    pub(super) fn spread(&mut self, now: Instant) {
+    pub(super) fn send_hellos(&mut self, now: Instant) {
         if !IS_USED {
             return;
         }
-        let Self { node, transport, codec, transmit, counters, network, spread, paths, .. } = self;
-        let (Some(hello), Some(controller)) = (&spread.hello, &node.controller) else { return };
+        let Self { node, transport, codec, transmit, counters, network, hellos, paths, .. } = self;
+        let (Some(hello), Some(controller)) = (&hellos.hello, &node.controller) else { return };
         let hosts = controller.hosts();
         let neighbours = controller.sync().neighbours();
         let mut left = HOSTS_IN_A_TURN;
-        while left > 0 && spread.next < hosts.len() {
-            let host = hosts.at(spread.next);
-            spread.next += 1;
+        while left > 0 && hellos.next < hosts.len() {
+            let host = hosts.at(hellos.next);
+            hellos.next += 1;
             let Some((host, peer)) = host.and_then(by_unicast) else { continue };
             let to = To::Node(host, peer);
             left -= 1;
@@ -158,16 +158,16 @@ impl Daemon<'_> {
                     Ok(_) => counters.sent += 1,
                     // The socket's buffer is full: the host is sent to a little later.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        spread.next -= 1;
-                        return self.ready.defer(now, Token(SPREAD));
+                        hellos.next -= 1;
+                        return self.ready.defer(now, Token(HELLOS));
                     }
                     Err(error) => counters.send_failed(now, &error, &to, network.are_up()),
                 }
             }
         }
-        match spread.next < hosts.len() {
-            true => self.ready.insert(Token(SPREAD)),
-            false => spread.hello = None,
+        match hellos.next < hosts.len() {
+            true => self.ready.insert(Token(HELLOS)),
+            false => hellos.hello = None,
         }
     }
 
@@ -177,7 +177,7 @@ impl Daemon<'_> {
         let interval = self.config.timers.hello_interval_ms;
         let quiet = Duration::from_millis(interval.saturating_mul(UNASKED_QUARTERS) / 4);
         let asked = self.counters.asked_by.as_ref().map(|asked| asked.at + quiet);
-        let (Some((announced, pause)), asked) = (self.spread.announced, asked) else {
+        let (Some((announced, pause)), asked) = (self.hellos.announced, asked) else {
             return Some(asked.unwrap_or(self.started));
         };
         Some(asked.unwrap_or_default().max(announced + pause))
@@ -191,13 +191,13 @@ impl Daemon<'_> {
         let interval = self.config.timers.hello_interval_ms;
         let first = Duration::from_millis(interval / FIRST_PAUSE);
         let asked = self.counters.asked_by.as_ref().map(|asked| asked.at);
-        let pause = match self.spread.announced {
+        let pause = match self.hellos.announced {
             Some((announced, pause)) if asked.is_none_or(|asked| asked < announced) => {
                 pause.times(2).min(Duration::from_millis(interval))
             }
             _ => first,
         };
-        self.spread.announced = Some((now, pause));
+        self.hellos.announced = Some((now, pause));
         if let Some(agent) = &mut self.node.agent {
             agent.announce(now);
         }

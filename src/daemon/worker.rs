@@ -13,7 +13,8 @@ use super::confine::{Access, NOWHERE, confine};
 use super::exchange::Exchange;
 use super::fetch::SessionSource;
 use super::relay::{self, RelaySource};
-use super::{log as lines, names, reload, serve, sys};
+use super::spread::source::CachedSource;
+use super::{log as lines, names, reload, serve, spread, sys};
 use crate::config::Config;
 use crate::control::Reply;
 use crate::control::frame::{self, FRAME_BYTES};
@@ -138,7 +139,7 @@ fn access(job: &Job) -> Option<Access> {
         // The files and sockets of the system's resolver.
         Job::Resolve => None,
         Job::Fetch { .. } => Some(Access::Nothing),
-        Job::Serve { .. } | Job::Show { .. } => Some(Access::Read),
+        Job::Serve { .. } | Job::Show { .. } | Job::Spread(_) => Some(Access::Read),
         Job::Load { .. }
         | Job::Change(_)
         | Job::Upload { .. }
@@ -146,6 +147,7 @@ fn access(job: &Job) -> Option<Access> {
         | Job::Blobs(_)
         | Job::Rollout(_)
         | Job::Purge(_)
+        | Job::Receive(_)
         | Job::DropController(_) => Some(Access::Write),
     }
 }
@@ -158,7 +160,8 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
         Job::Prove { is_heard } => install::prove(config, is_heard, channel),
         Job::Install { request, session, witness } => {
             let socket = sys::take_inherited(FIRST_FILE_FD)?;
-            let mut source = RelaySource::new(socket, session, timeout);
+            let mut session = RelaySource::new(socket, session, timeout);
+            let mut source = CachedSource::new(&mut session, &config.node.state_dir);
             install::install_watched(config, &request, &mut source, witness, channel);
         }
         // It has no configuration: see `run`.
@@ -206,6 +209,19 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
             return reload::execute(config, texts, &job, &mut memory, channel);
         }
         Job::Resolve => return names::resolve(config, channel),
+        Job::Spread(job) => {
+            let mut sockets = Vec::new();
+            while let Ok(socket) = sys::take_inherited(FIRST_FILE_FD + sockets.len() as i32) {
+                sockets.push(socket);
+            }
+            let inputs = channel.0.try_clone()?;
+            return spread::send::send(&config.node.state_dir, &job, &sockets, &inputs, channel);
+        }
+        Job::Receive(job) => {
+            let (socket, inputs) = (sys::take_inherited(FIRST_FILE_FD)?, channel.0.try_clone()?);
+            let room = (config.agent.spread_cache_bytes, config.agent.reserve_bytes);
+            return spread::receive::receive(&config.node.state_dir, room, &job, &socket, &inputs, channel);
+        }
         Job::Show { ids, json } => {
             let stream = UnixStream::from(sys::take_inherited(FIRST_FILE_FD)?);
             stream.set_nonblocking(false)?;

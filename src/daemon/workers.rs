@@ -21,7 +21,7 @@ use super::os_error::OsError;
 use super::process::{Process, ProcessEnd};
 use super::sys::{self, Waited};
 use crate::control::sys::FDS;
-use crate::job::{Job, RefusalKind, Report};
+use crate::job::{Job, RefusalKind, Report, SpreadInput};
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
@@ -53,6 +53,10 @@ pub enum WorkerKind {
     Reload(Option<ConnectionId>),
     /// Resolves the names of peers.
     Resolve,
+    /// Controller: sends a file to all hosts.
+    Spread,
+    /// Agent: receives such a file.
+    Receive,
 }
 
 impl WorkerKind {
@@ -67,8 +71,10 @@ impl WorkerKind {
             | Report::Superseded => matches!(self, Self::Agent),
             Report::Settings(_) | Report::Waits(_) => matches!(self, Self::Reload(_)),
             Report::Resolved { .. } => matches!(self, Self::Resolve),
+            Report::Offer(_) | Report::Spread(_) => matches!(self, Self::Spread),
+            Report::Lacks(_) | Report::Receive(_) => matches!(self, Self::Receive),
             Report::Done | Report::Failed { .. } => true,
-            _ => !matches!(self, Self::Serve(..) | Self::Show | Self::Resolve),
+            _ => !matches!(self, Self::Serve(..) | Self::Show | Self::Resolve | Self::Spread | Self::Receive),
         }
     }
 }
@@ -222,6 +228,23 @@ impl Workers {
                     "this daemon is not root, and `thimble installer` does not serve {path} ({error}): {remedy}"
                 ))
             }
+        }
+    }
+
+    /// Passes something on to the worker of this kind, if there is one and it keeps up.
+    pub fn tell(&self, kind: WorkerKind, input: &SpreadInput) {
+        let mut bytes = [0; limits::SPREAD_INPUT_BYTES];
+        let worker = self.slots.iter().flatten().find(|worker| worker.kind == kind);
+        if let (Some(worker), Ok(bytes)) = (worker, postcard::to_slice(input, &mut bytes)) {
+            // What is lost is asked for again.
+            let _ = sys::send_message(worker.channel.as_fd(), bytes);
+        }
+    }
+
+    /// Ends the worker of this kind, which changes nothing that another takes for whole.
+    pub fn stop(&mut self, kind: WorkerKind) {
+        if let Some(worker) = self.slots.iter_mut().flatten().find(|worker| worker.kind == kind) {
+            worker.process.kill();
         }
     }
 

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 
 use heapless::Vec;
 
+use super::spread::{Offer, SpreadFile};
 use crate::limits;
 use crate::repo::rollout::Rollout;
 use crate::types::NodeId;
@@ -138,6 +139,16 @@ pub enum Action {
     /// may ignore it while the repository is being changed: the controller repeats
     /// it until the map shows the change.
     SettleRollout(Rollout),
+    /// Send this file to all hosts at once. Ends in `SpreadEnded`.
+    StartSpread(SpreadFile),
+    /// End that.
+    StopSpread,
+    /// Start the worker that receives the file of this offer. Ends in `ReceivingEnded`.
+    StartReceiving(Offer),
+    /// Pass an offer on to that worker.
+    PassOffer(Offer),
+    /// End that worker.
+    StopReceiving,
 }
 
 /// The actions of one call.

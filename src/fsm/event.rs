@@ -6,6 +6,7 @@ use crate::time::Duration;
 use crate::types::{Digest, NodeId, Reason, RequestId};
 use crate::wire::frame::{DetailPage, InstalledPatch, Purpose};
 use crate::wire::install::{LastInstall, Step};
+use crate::wire::messages::SpreadReport;
 
 /// An event that the driver passes to the state machines.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,12 @@ pub enum Event<'e> {
     /// The worker that fetches blobs from this controller ended, or failed for this
     /// reason. Each blob that it got was reported before.
     BlobsEnded(NodeId, Result<(), &'e Reason>),
+    /// The file that a controller sent to all hosts is sent, or was ended.
+    SpreadEnded,
+    /// The worker that receives such a file says what it lacks.
+    Lacks(&'e SpreadReport),
+    /// That worker has ended; whether it could not take the file.
+    ReceivingEnded(bool),
     /// The transport's topology service reports a change.
     Topology(PeerEvent),
 }

@@ -56,7 +56,9 @@ pub fn is_to_group(message: &Message) -> bool {
         | Message::OtherControllers(_)
         | Message::Ping(_)
         // It is sent by each way.
-        | Message::Pong(_) => false,
+        | Message::Pong(_)
+        | Message::SpreadOffer(_)
+        | Message::SpreadReport(_) => false,
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod reporter;
 mod source;
 mod space;
+mod spread;
 mod sys;
 mod system_error;
 
@@ -25,10 +26,12 @@ use crate::types::{
 use crate::wire::frame::{InstalledPatch, Purpose};
 use crate::wire::install::{InstallRequest, LastInstall, Step};
 use crate::wire::keys::KeyRing;
+use crate::wire::messages::{SpreadOffer, SpreadReport};
 use crate::wire::session::SessionKeys;
 
 pub use source::{BlobSource, FetchError, Fetched, Source};
 pub use space::{NoInodes, Space};
+pub use spread::{ReceiveJob, ReceiveState, SpreadEnding, SpreadInput, SpreadJob, SpreadState};
 pub use sys::close_inherited;
 pub use system_error::SystemError;
 
@@ -125,6 +128,10 @@ pub enum Job {
         /// How long a pause of the session may be, in milliseconds.
         patience_ms: u64,
     },
+    /// Controller: send a file to all hosts, by each of the sockets from [`FIRST_FILE_FD`] on.
+    Spread(SpreadJob),
+    /// Agent: receive a file that is sent to all hosts, by the socket at [`FIRST_FILE_FD`].
+    Receive(ReceiveJob),
 }
 
 /// Whose message shows that a host is still there after an install.
@@ -192,6 +199,12 @@ pub struct Settings {
     pub timers: Timers,
     /// `agent.script_timeout_s`, in milliseconds.
     pub script_timeout_ms: u64,
+    /// `controller.spread_kbit_s`, in bytes for a second.
+    pub spread_rate: u64,
+    /// `controller.spread_least_bytes`.
+    pub spread_least_bytes: u64,
+    /// `agent.spread_cache_bytes`.
+    pub spread_cache_bytes: u64,
 }
 
 /// A node's description of itself.
@@ -377,6 +390,14 @@ pub enum Report {
         /// Whose message commits it.
         witness: Witness,
     },
+    /// To all agents: this is being sent.
+    Offer(SpreadOffer),
+    /// How far it is.
+    Spread(SpreadState),
+    /// To the controller that sends: what this host lacks.
+    Lacks(SpreadReport),
+    /// How far that is received.
+    Receive(ReceiveState),
     /// The file that this thimble was started from has been replaced. The daemon must
     /// execute the new one, which continues what is under way.
     Superseded,

@@ -32,6 +32,20 @@ pub trait BlobSource {
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Fetched, FetchError>;
 
+    /// Fetches so many bytes of a patch file from `offset` on, piece by piece into `sink`.
+    ///
+    /// # Errors
+    /// [`FetchError`]; a source without parts refuses.
+    fn part(
+        &mut self,
+        _hash: &Hash,
+        _offset: u64,
+        _len_bytes: u64,
+        _sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), FetchError> {
+        Err(FetchError::Session(io::ErrorKind::Unsupported.into()))
+    }
+
     /// Says that [`blob`](Self::blob) will be called with these, after the calls that were said
     /// before. A source may ask for the bytes now, so that they come without a pause. What is
     /// never called for costs their transfer.

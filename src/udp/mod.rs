@@ -13,6 +13,7 @@
 mod endpoint;
 mod peers;
 mod reports;
+mod spread;
 mod streams;
 mod sys;
 mod view;
@@ -36,6 +37,7 @@ pub use endpoint::Endpoint;
 use endpoint::{SocketAddrOf, group, number};
 use peers::Peers;
 pub use reports::{Reported, Reports};
+pub use spread::SPREAD_SOCKETS;
 pub use streams::{Door, blocking, origin, set_patience};
 pub use sys::Batch;
 pub use view::TopologyView;

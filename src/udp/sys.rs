@@ -240,6 +240,27 @@ pub fn datagrams(family: Family, port: u16) -> io::Result<UdpSocket> {
     Ok(UdpSocket::from(socket))
 }
 
+/// A socket for what is sent to this group and port, once it has joined that. It has as much room as
+/// the system gives. Another may have the port: a daemon that is replaced still does. Without blocking,
+/// close-on-exec.
+///
+/// # Errors
+/// As `socket(2)`, `setsockopt(2)` and `bind(2)`.
+pub fn group_member(group: IpAddr, port: u16) -> io::Result<UdpSocket> {
+    const ROOM_BYTES: libc::c_int = 2 * 1024 * 1024;
+    let socket = open(Family::of(&group), libc::SOCK_DGRAM)?;
+    set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &ON)?;
+    if set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &ROOM_BYTES).is_err() {
+        let _ = set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, &ROOM_BYTES);
+    }
+    match group {
+        IpAddr::V4(_) => bind_to(socket.as_fd(), group, port)?,
+        // An address of the link would need its interface.
+        IpAddr::V6(_) => bind(socket.as_fd(), Family::V6, port)?,
+    }
+    Ok(UdpSocket::from(socket))
+}
+
 const ON: libc::c_int = 1;
 
 /// Has a socket tell by which interface each datagram, or the connection, came in.
@@ -293,13 +314,27 @@ fn open(family: Family, kind: libc::c_int) -> io::Result<OwnedFd> {
 
 /// Binds a socket to a port of every address.
 fn bind(socket: BorrowedFd<'_>, family: Family, port: u16) -> io::Result<()> {
-    // SAFETY: sockaddr_in6 is plain data, for which zeros are a value; zeros are any address.
+    match family {
+        Family::V4 => bind_to(socket, Ipv4Addr::UNSPECIFIED.into(), port),
+        Family::V6 => bind_to(socket, Ipv6Addr::UNSPECIFIED.into(), port),
+    }
+}
+
+/// Binds a socket to an address.
+fn bind_to(socket: BorrowedFd<'_>, address: IpAddr, port: u16) -> io::Result<()> {
+    // SAFETY: sockaddr_in6 is plain data, for which zeros are a value.
     let mut any: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
-    // Both families have the port at the same place.
+    // Both families have the port at the same place, and IPv4's address is where IPv6 has its flow.
     any.sin6_port = port.to_be();
-    let (name, len) = match family {
-        Family::V4 => (const { code(libc::AF_INET.cast_unsigned()) }, len_of::<libc::sockaddr_in>()),
-        Family::V6 => (const { code(libc::AF_INET6.cast_unsigned()) }, len_of::<libc::sockaddr_in6>()),
+    let (name, len) = match address {
+        IpAddr::V4(address) => {
+            any.sin6_flowinfo = u32::from(address).to_be();
+            (const { code(libc::AF_INET.cast_unsigned()) }, len_of::<libc::sockaddr_in>())
+        }
+        IpAddr::V6(address) => {
+            any.sin6_addr.s6_addr = address.octets();
+            (const { code(libc::AF_INET6.cast_unsigned()) }, len_of::<libc::sockaddr_in6>())
+        }
     };
     any.sin6_family = name;
     // SAFETY: `any` outlives the call, and `len` is no more than its length.

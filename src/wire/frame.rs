@@ -156,4 +156,13 @@ pub enum Frame {
     MapEntry(Entry),
     /// The rollout of a repository map.
     MapRollout(Rollout),
+    /// Requests a part of a patch file, for a host that has the rest. The answer is as that to `BlobReq`.
+    BlobPartReq {
+        /// BLAKE3 of the file.
+        hash: Hash,
+        /// The first byte wanted.
+        offset: u64,
+        /// How many are wanted.
+        len_bytes: u64,
+    },
 }

@@ -66,10 +66,10 @@ pub mod derive {
 pub enum KeyClass {
     /// Controllers among themselves: messages 1 to 4 and 11.
     Controller,
-    /// Controllers to all agents: messages 5 and 13. Every agent has this key, so nothing that lasts may
-    /// follow from a message that has no other.
+    /// Controllers to all agents: messages 5, 13 and 15. Every agent has this key, so nothing that lasts may
+    /// follow from a message that has no other, but for what a host keeps of a file within its bound.
     Group,
-    /// One agent with controllers: messages 6 to 10, 12 and 14, and 5 and 13 to it alone.
+    /// One agent with controllers: messages 6 to 10, 12, 14 and 16, and 5 and 13 to it alone.
     Node(NodeId),
 }
 

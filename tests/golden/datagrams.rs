@@ -11,7 +11,8 @@ use thimble::wire::install::{Outcome, Step};
 use thimble::wire::keys::KeyRing;
 use thimble::wire::messages::{
     AgentInstallReq, AgentInstallResp, AgentState, Contact, DropHostReq, Hello, HelloAck, HelloAgent,
-    HelloAgentAck, Message, OtherControllers, Ping, Pong, RequestState, SyncComplete, SyncReq,
+    HelloAgentAck, Message, OtherControllers, Ping, Pong, RequestState, SpreadOffer, SpreadReport,
+    SyncComplete, SyncReq,
 };
 use thimble::wire::replay::ReplayGuard;
 
@@ -59,7 +60,8 @@ fn is_frozen_for(file: &str, from: NodeId, to: NodeId, at: NodeId, message: Mess
         (0..message.msgtype() as u8).map(|_| codec.encode(&message, to, &mut out)).last().unwrap()
     });
     assert_eq!(hex(&out[..len]), hex(&bytes), "{file}: encoded");
-    let is_forgeable = to == ALL && matches!(message, Message::HelloAgent(_) | Message::Ping(_));
+    let is_forgeable =
+        to == ALL && matches!(message, Message::HelloAgent(_) | Message::Ping(_) | Message::SpreadOffer(_));
     let received = ReceivedDatagram { sender: from, key_slot: 0, message, is_forgeable };
     assert_eq!(with_codec(at, |codec| codec.decode(NOW, &bytes)), Ok(received), "{file}: decoded");
 }
@@ -95,6 +97,18 @@ fn messages_to_agents() {
     let ping = Message::Ping(Ping { host: AGENT, number: 0x1234 });
     is_frozen_for("ping", CONTROLLER, ALL, AGENT, ping.clone());
     is_frozen("ping_alone", CONTROLLER, AGENT, ping);
+    let offer = Message::SpreadOffer(SpreadOffer {
+        transmission: 0x1122_3344_5566_7788,
+        id: name("TZDATA-3"),
+        file: thimble::types::Hash([0xab; 32]),
+        size_bytes: 33_554_432,
+        kinds: 0x8000_0000_0000_0001,
+        packet_bytes: 1_152,
+        section: 1,
+        round: 2,
+        window_ms: 64,
+    });
+    is_frozen_for("spread_offer", CONTROLLER, ALL, AGENT, offer);
 }
 
 #[test]
@@ -124,4 +138,13 @@ fn messages_of_an_agent() {
     });
     is_frozen("agent_install_resp", AGENT, CONTROLLER, answer);
     is_frozen("pong", AGENT, CONTROLLER, Message::Pong(Pong { number: 0x1235, heard: 0x1234 }));
+    let report = Message::SpreadReport(SpreadReport {
+        transmission: 0x1122_3344_5566_7788,
+        section: 1,
+        round: 2,
+        is_out: false,
+        other: 0x99,
+        missing: [0, 300, 7].into_iter().collect(),
+    });
+    is_frozen("spread_report", AGENT, CONTROLLER, report);
 }

@@ -59,6 +59,8 @@ fn messages_keep_their_numbers() {
         (12, "OtherControllers"),
         (13, "Ping"),
         (14, "Pong"),
+        (15, "SpreadOffer"),
+        (16, "SpreadReport"),
     ];
     assert_eq!(named, frozen);
 }

@@ -1,7 +1,7 @@
 //! Commands about the repository's patches.
 
 use super::{Arguments, Command, LOST, Opt, Who, at_least_one, at_most_one, switch, valued};
-use crate::cli::{commit, patches, relations, upload};
+use crate::cli::{commit, patches, relations, spread, upload};
 use crate::limits;
 
 const BELOW_FLOOR: Opt = switch("below-floor", "also if hosts that have the floor in force will refuse it");
@@ -40,6 +40,20 @@ pub const COMMANDS: &[Command] = &[
         example: "thimble apply TZDATA-1",
         who: Who::Admin,
         run: patches::apply,
+    },
+    Command {
+        name: "spread",
+        arguments: Arguments { name: "ID", least: 0, most: limits::COMMAND_NAMES },
+        options: &[
+            valued("rate", "RATE", "at most so fast, as 20Mbit (default: controller.spread_kbit_s)"),
+            switch("stop", "end what is sent"),
+        ],
+        help: "send patch files to all hosts at once, by multicast, and watch",
+        details: "Hosts that lack a file keep it for the next install, which takes it from there. Nothing is \
+                  installed. Without ID it shows how far it is. Ctrl-C does not stop it.",
+        example: "thimble spread TZDATA-1 --rate 20Mbit",
+        who: Who::Admin,
+        run: spread::spread,
     },
     Command {
         name: "remove",

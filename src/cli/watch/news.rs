@@ -10,10 +10,10 @@ use super::super::controllers::{neighbour_json, neighbour_text};
 use super::super::hosts::host_json;
 use super::super::out::Out;
 use super::super::progress;
-use super::super::rollout;
 use super::super::status::{Utc, by_state};
 use super::super::status_json::counts;
 use super::super::term::Style;
+use super::super::{rollout, spread};
 use super::view::WatchState;
 use crate::control::{HOSTS_BY, HostRow, HostState, RequestStatus};
 use crate::json::Value;
@@ -135,6 +135,11 @@ fn facts(view: &WatchState, gone: Option<&str>) -> Vec<Fact> {
     if let Some(row) = &report.rollout {
         for (_, line) in rollout::lines(row, &[], Style::default(), false) {
             add("rollout", String::new(), line, None, rollout::rollout_json(row));
+        }
+    }
+    if let Some(row) = &report.spread {
+        for (kind, line) in ["spread", "receive"].iter().zip(spread::lines(row)) {
+            add(kind, String::new(), line, None, spread::json(row));
         }
     }
     for host in &view.at_work {

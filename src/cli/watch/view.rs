@@ -5,10 +5,10 @@ use super::super::client::Client;
 use super::super::controllers::neighbour_text;
 use super::super::exit::{Exit, Failure};
 use super::super::progress;
-use super::super::rollout;
 use super::super::status::{Utc, by_state, host_text, trouble_lines, worker_text};
 use super::super::status_report::StatusReport;
 use super::super::term::{KeyedLine, Style, bar};
+use super::super::{rollout, spread};
 use crate::control::{HostClass, HostFilter, HostRow, HostState, Reply, Request, RequestStatus};
 use crate::limits;
 use crate::time::Span;
@@ -67,6 +67,7 @@ impl WatchState {
         if let Some(row) = &self.report.rollout {
             lines.extend(rollout::lines(row, &[], style, true).into_iter().map(|(_, line)| line));
         }
+        lines.extend(self.report.spread.iter().flat_map(spread::lines));
         if row.is_controller {
             lines.push(format!("{} hosts{}", row.hosts, by_state(&row.hosts_by)));
         }

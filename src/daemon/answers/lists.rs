@@ -58,6 +58,10 @@ impl Daemon<'_> {
         self.status_of_controllers(now, slot, &hosts);
         // An agent refuses it: it has none.
         let _ = self.show_rollout(now, slot);
+        if self.spreading.sent.is_some() || self.spreading.received.is_some() {
+            let row = self.spread_row();
+            self.control.reply(slot, &Reply::Spreading(row));
+        }
         let Self { control, node, workers, config, .. } = self;
         let script_timeout = Duration::from_millis(config.agent.script_timeout_ms);
         for running in workers.running(now) {

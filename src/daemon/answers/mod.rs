@@ -7,6 +7,7 @@
 //! | `explain` | why a host or a patch is as it is |
 //! | `hosts` | installs on named hosts, and dropping a host |
 //! | `ping` | asks a host, and tells when it answered |
+//! | `spread` | sends files to all hosts at once |
 //! | `rollouts` | starts, stops, resumes and shows the rollout |
 //! | `lists` | lists, which are continued as their connection drains, and `status` |
 //! | `wording` | lines and refusals about other controllers, missing files and hosts |
@@ -18,6 +19,7 @@ mod hosts;
 mod lists;
 mod ping;
 pub(super) mod rollouts;
+mod spread;
 #[cfg(test)]
 mod tests;
 pub(super) mod wording;
@@ -31,7 +33,7 @@ use super::proof;
 use super::tokens::CONNECTIONS;
 use super::workers::WorkerKind;
 use crate::control::frame::MalformedFrame;
-use crate::control::{ErrorKind, Request, VERSION};
+use crate::control::{ErrorKind, Reply, Request, VERSION};
 use crate::fsm::controller::Controller;
 use crate::fsm::hosts::Host;
 use crate::job::{Job, PatchIds};
@@ -218,6 +220,13 @@ impl<'a> Daemon<'a> {
             }
             Request::StopRollout => self.stop_rollout(now, slot),
             Request::ResumeRollout => self.resume_rollout(now, slot),
+            Request::Spread { ids, rate } => self.spread(now, slot, ids, *rate),
+            Request::StopSpread => self.end_spread(now, slot),
+            Request::Spreading => {
+                let row = self.spread_row();
+                self.control.reply(slot, &Reply::Spreading(row));
+                Ok(Answered::Done)
+            }
             Request::Reload => self.reload_for(now, slot),
             Request::DropController { controller } => self.drop_controller(now, slot, controller),
         }
@@ -318,6 +327,8 @@ impl Awaits {
             | Request::StartRollout { .. }
             | Request::StopRollout
             | Request::ResumeRollout
+            | Request::Spread { .. }
+            | Request::StopSpread
             | Request::DropController { .. } => Self::Start,
             Request::Query
             | Request::Show { .. }
@@ -332,6 +343,7 @@ impl Awaits {
             | Request::ExplainHost { .. }
             | Request::Ping { .. }
             | Request::DropHost { .. }
+            | Request::Spreading
             | Request::Reload
             | Request::Status => Self::Nothing,
         }

@@ -188,6 +188,8 @@ impl Connection {
             | Request::StartRollout { .. }
             | Request::StopRollout
             | Request::ResumeRollout
+            | Request::Spread { .. }
+            | Request::StopSpread
             | Request::Reload
             | Request::DropController { .. } => true,
             Request::Hello { .. }
@@ -203,6 +205,7 @@ impl Connection {
             | Request::WouldCommit { .. }
             | Request::Requires { .. }
             | Request::WhatRequires { .. }
+            | Request::Spreading
             | Request::Status => false,
         };
         let denied = match changes {

@@ -30,6 +30,7 @@
 mod ended;
 mod pings;
 mod proof;
+mod spread;
 mod view;
 
 #[cfg(test)]
@@ -48,6 +49,7 @@ use crate::wire::install::{InstallRequest, LastInstall, Outcome, Step};
 use crate::wire::messages::{AgentInstallReq, AgentInstallResp, Message};
 use pings::Pings;
 use proof::Proving;
+use spread::Spreads;
 
 /// How many sessions are tried for one install before it is given up.
 const ATTEMPTS: u8 = 6;
@@ -154,6 +156,7 @@ pub struct Agent<'a> {
     /// A controller that asked this agent alone and is to be answered alone, too.
     asked_by: Option<(NodeId, Peer)>,
     pings: Pings,
+    spreads: Spreads,
     /// Requests that carried another nonce than the current one.
     stale_nonces: u64,
 }
@@ -177,6 +180,7 @@ impl<'a> Agent<'a> {
             acks,
             asked_by: None,
             pings: Pings::default(),
+            spreads: Spreads::default(),
             stale_nonces: 0,
         }
     }
@@ -215,6 +219,7 @@ impl<'a> Agent<'a> {
             // The end of the proof is its answer.
             Message::HelloAgent(_) if !is_forgeable && matches!(self.state, State::Proving(_)) => {}
             Message::HelloAgent(hello) => self.acks.on_hello(now, *from, hello.ack_window_ms, random),
+            Message::SpreadOffer(offer) => self.on_offer(now, (*from, peer), offer, random, actions),
             Message::Ping(ping) => self.on_ping(now, (*from, peer), ping, *is_forgeable, actions),
             Message::AgentInstallReq(request) => self.on_request(now, *from, peer, request, random, actions),
             _ => {}
@@ -316,6 +321,8 @@ impl<'a> Agent<'a> {
                     self.remember((*last).clone());
                 }
             }
+            Event::Lacks(report) => self.on_lacks(report, actions),
+            Event::ReceivingEnded(is_refused) => self.on_receiving_ended(*is_refused),
             Event::ProofPending(pending) => self.on_proof_pending(now, *pending, actions),
             Event::WorkerEnded(end) => self.on_worker_ended(now, end, actions),
             _ => {}
@@ -375,6 +382,7 @@ impl<'a> Agent<'a> {
             }
             _ => {}
         }
+        self.answer_offer(now, actions);
         self.send_due_ack(now, actions);
     }
 
@@ -390,7 +398,7 @@ impl<'a> Agent<'a> {
         };
         // Before recovery the agent sends nothing.
         let ack = self.acks.poll_at().filter(|_| self.may_send());
-        Instant::earliest([own, ack])
+        Instant::earliest([own, ack, self.answers_offer_at()])
     }
 
     fn may_send(&self) -> bool {

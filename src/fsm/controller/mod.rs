@@ -11,13 +11,14 @@
 //! - the repository map that controllers share ([`sync`](super::sync)).
 //!
 //! Of its own files, `asks` asks hosts again that missed a window, `repository` applies the workers' reports of the repository,
-//! `rollout` drives a [`rollout`](super::rollout), `topology` applies the topology
+//! `rollout` drives a [`rollout`](super::rollout), `spread` says which files go to all hosts at once, `topology` applies the topology
 //! service's reports, and `view` computes the status of hosts and patches.
 
 mod asks;
 pub mod losses;
 mod repository;
 mod rollout;
+pub mod spread;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -45,7 +46,7 @@ use crate::repo::map::Map;
 use crate::repo::slots::SlotSet;
 use crate::table::Table;
 use crate::time::{Duration, Instant};
-use crate::types::{Digest, NodeId, NodeType, RequestId};
+use crate::types::{NodeId, NodeType, RequestId};
 use crate::wire::frame::Purpose;
 use crate::wire::messages::{AgentInstallResp, HelloAgentAck, Message};
 
@@ -128,6 +129,7 @@ pub struct Controller<'a> {
     sync: Sync<'a>,
     drops: Drops,
     rollout: Watch,
+    spreads: spread::Spreads,
     unheard_peers: UnheardPeers,
     /// Entries that were in the map when a worker began to read the repository again,
     /// and that it has not reported yet.
@@ -151,6 +153,7 @@ impl<'a> Controller<'a> {
             sync: Sync::new(timers.sync, neighbours, blob_whys),
             drops: Drops::new(timers.sync.retry),
             rollout: Watch::default(),
+            spreads: spread::Spreads::default(),
             unheard_peers: UnheardPeers::default(),
             unconfirmed: SlotSet::new(),
             kinds: HostKinds::default(),
@@ -313,6 +316,7 @@ impl<'a> Controller<'a> {
     pub fn on_event(&mut self, now: Instant, event: &Event<'_>, actions: &mut Actions) {
         match event {
             Event::Topology(event) => return self.on_topology(now, *event, actions),
+            Event::SpreadEnded => return self.on_spread_ended(now, actions),
             Event::DetailPage(node, page) => self.queries.on_page(now, *node, page, &self.map),
             Event::DetailEnd(node) => self.queries.on_end(now, *node, &mut self.hosts),
             Event::SessionFailed(node, Purpose::QueryDetailed, _)
@@ -338,6 +342,7 @@ impl<'a> Controller<'a> {
         self.queries.on_timeout(now, &mut self.hosts, actions);
         self.queries.start(now, &mut self.hosts, actions);
         self.drive_rollout(now, actions);
+        self.drive_spread(actions);
         if self.requests_due.is_some_and(|due| now >= due) {
             self.requests_due = None;
             for host in self.hosts.iter_mut() {
@@ -443,48 +448,6 @@ impl<'a> Controller<'a> {
     /// The way by which a host was heard last, to change.
     pub fn host_way(&mut self, node: NodeId) -> Option<&mut Option<Way>> {
         self.hosts.get_mut(node).map(|host| &mut host.way)
-    }
-
-    /// The kinds of hosts that were heard.
-    #[must_use]
-    pub fn kinds(&self) -> &HostKinds {
-        &self.kinds
-    }
-
-    /// The rounds of HelloAgent.
-    #[must_use]
-    pub fn pacing(&self) -> &Pacing {
-        &self.pacing
-    }
-
-    /// The timers.
-    #[must_use]
-    pub fn timers(&self) -> &ControllerTimers {
-        &self.timers
-    }
-
-    /// Acks of hosts for which the table had no room.
-    #[must_use]
-    pub fn hosts_refused(&self) -> u64 {
-        self.hosts_refused
-    }
-
-    /// How often nodes were asked again that missed a window, since the start.
-    #[must_use]
-    pub fn asks_sent(&self) -> u64 {
-        self.asks.sent().saturating_add(self.sync.asks_sent())
-    }
-
-    /// How many nodes were lost because they did not answer, since the start.
-    #[must_use]
-    pub fn unanswered(&self) -> u64 {
-        self.asks.lost().saturating_add(self.sync.unanswered())
-    }
-
-    /// The digest of what a host should have, if its kind is known.
-    #[must_use]
-    pub fn wanted_digest(&self, host: &Host) -> Option<Digest> {
-        self.kinds.known(&host.ack.nodetype).map(|kind| kind.digest)
     }
 
     /// Checks what must always hold.

@@ -74,7 +74,7 @@ impl Controller<'_> {
             actions.push(Action::SettleRollout(Rollout { state: RolloutState::Halted, ..rollout }));
         } else if rollout::is_over(&census) && !self.is_waiting_for_lost_host(now, &rollout) {
             actions.push(Action::SettleRollout(Rollout { state: RolloutState::Ended, ..rollout }));
-        } else {
+        } else if !self.spreads_for(now, &rollout, actions) {
             self.ask_next(now, &rollout, census.room(&rollout), actions);
         }
     }

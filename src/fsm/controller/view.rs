@@ -1,16 +1,60 @@
 //! The status of hosts and patches as a controller sees them, computed on demand.
 
-use super::{Controller, Currency};
+use super::{Controller, ControllerTimers, Currency};
+use crate::fsm::host_kinds::HostKinds;
 use crate::fsm::hosts::Host;
+use crate::fsm::pacing::Pacing;
 use crate::fsm::requests::{ReasonSource, RequestStatus};
 use crate::repo::rules::OnHosts;
 use crate::repo::slots::Slot;
 use crate::repo::state::Spread;
 use crate::time::Instant;
-use crate::types::Reason;
+use crate::types::{Digest, Reason};
 use crate::wire::install::Outcome;
 
 impl Controller<'_> {
+    /// The kinds of hosts that were heard.
+    #[must_use]
+    pub fn kinds(&self) -> &HostKinds {
+        &self.kinds
+    }
+
+    /// The rounds of HelloAgent.
+    #[must_use]
+    pub fn pacing(&self) -> &Pacing {
+        &self.pacing
+    }
+
+    /// The timers.
+    #[must_use]
+    pub fn timers(&self) -> &ControllerTimers {
+        &self.timers
+    }
+
+    /// Acks of hosts for which the table had no room.
+    #[must_use]
+    pub fn hosts_refused(&self) -> u64 {
+        self.hosts_refused
+    }
+
+    /// How often nodes were asked again that missed a window, since the start.
+    #[must_use]
+    pub fn asks_sent(&self) -> u64 {
+        self.asks.sent().saturating_add(self.sync.asks_sent())
+    }
+
+    /// How many nodes were lost because they did not answer, since the start.
+    #[must_use]
+    pub fn unanswered(&self) -> u64 {
+        self.asks.lost().saturating_add(self.sync.unanswered())
+    }
+
+    /// The digest of what a host should have, if its kind is known.
+    #[must_use]
+    pub fn wanted_digest(&self, host: &Host) -> Option<Digest> {
+        self.kinds.known(&host.ack.nodetype).map(|kind| kind.digest)
+    }
+
     /// Whether a host has the patches that it should have.
     #[must_use]
     pub fn currency(&self, host: &Host) -> Currency {

@@ -23,19 +23,20 @@ pub mod sender;
 #[cfg(test)]
 mod tests;
 
-use heapless::Vec;
-use serde::{Deserialize, Serialize};
-
 use crate::coding::proof::Cut;
-use crate::limits::SECTION_BLOCKS;
 use crate::time::Duration;
-use crate::types::Hash;
+use crate::types::{Hash, PatchId};
+pub use crate::wire::messages::{OVER, SpreadOffer as Offer, SpreadReport as Report};
 
 /// What is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmission {
     /// Its number, random.
     pub id: u64,
+    /// The patch whose file it is.
+    pub patch: PatchId,
+    /// The kinds of hosts that it concerns, as [`Offer::kinds`] has them.
+    pub kinds: u64,
     /// The hash of the file.
     pub file: Hash,
     /// The file's size, and so its blocks and sections.
@@ -61,38 +62,21 @@ impl Transmission {
     }
 }
 
-/// Controller to all agents: this is being sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offer {
-    /// The transmission's number.
-    pub transmission: u64,
-    /// The hash of the file.
+/// A file that waits, or is being sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpreadFile {
+    /// The patch.
+    pub id: PatchId,
+    /// BLAKE3 of its file.
     pub file: Hash,
-    /// The file's size, in bytes.
+    /// The file's size.
     pub size_bytes: u64,
-    /// Bytes of a packet.
-    pub packet_bytes: u16,
-    /// The section that is being sent.
-    pub section: u32,
-    /// Which question about this section it is; a host answers each once.
-    pub round: u16,
-    /// The window for the answers, in milliseconds; 0 if it asks nothing.
-    pub window_ms: u32,
-}
-
-/// Agent to the controller that asked: how far it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// The transmission's number.
-    pub transmission: u64,
-    /// The section that was asked for.
-    pub section: u32,
-    /// The question that it answers.
-    pub round: u16,
-    /// The host takes no part: there is no room, or it goes over to sessions.
-    pub is_out: bool,
-    /// How many packets more each block of the section needs; empty once it needs none.
-    pub missing: Vec<u16, SECTION_BLOCKS, u8>,
+    /// The kinds of hosts that it concerns, as an offer has them.
+    pub kinds: u64,
+    /// Bytes for a second; 0: as the configuration says.
+    pub rate: u64,
+    /// For this rollout.
+    pub rollout: Option<u64>,
 }
 
 /// The window for the answers of so many hosts: as for acks, 1 ms for each.

@@ -9,7 +9,7 @@
 
 use heapless::Vec;
 
-use super::{Offer, Report, Transmission};
+use super::{OVER, Offer, Report, Transmission};
 use crate::coding::proof::{Cut, SectionProof, SubtreeHash};
 use crate::fsm::random::Random;
 use crate::limits::{
@@ -113,6 +113,7 @@ pub struct Receiver {
     answered: Option<(u32, u16)>,
     asked: Option<(u32, u16, Instant)>,
     heard: Instant,
+    is_over: bool,
 }
 
 impl Receiver {
@@ -122,8 +123,14 @@ impl Receiver {
     pub fn new(now: Instant, offer: &Offer) -> Option<Self> {
         let cut = Cut::of(offer.size_bytes)?;
         let length = usize::from(offer.packet_bytes);
-        let what =
-            Transmission { id: offer.transmission, file: offer.file, cut, packet_bytes: offer.packet_bytes };
+        let what = Transmission {
+            id: offer.transmission,
+            patch: offer.id.clone(),
+            kinds: offer.kinds,
+            file: offer.file,
+            cut,
+            packet_bytes: offer.packet_bytes,
+        };
         let is_sound = length > 0
             && length <= PACKET_BYTES
             && length.is_multiple_of(CODED_UNIT_BYTES)
@@ -134,7 +141,7 @@ impl Receiver {
         }
         let mut receiver = Self {
             what,
-            section: offer.section,
+            section: 0,
             proof: None,
             blocks: [Block::EMPTY; SECTION_BLOCKS],
             done: [0; FILE_BLOCKS / 64],
@@ -143,9 +150,28 @@ impl Receiver {
             answered: None,
             asked: None,
             heard: now,
+            is_over: false,
         };
         receiver.begin_section(offer.section);
         Some(receiver)
+    }
+
+    /// These blocks are here from before, a bit for each: they were checked, and have been on the disk since.
+    pub fn resume(&mut self, done: &[u64; FILE_BLOCKS / 64]) {
+        self.done = *done;
+        self.begin_section(self.section);
+    }
+
+    /// A bit for each block that is here.
+    #[must_use]
+    pub const fn done(&self) -> &[u64; FILE_BLOCKS / 64] {
+        &self.done
+    }
+
+    /// The sender has said that nothing more comes.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// What is received.
@@ -158,6 +184,12 @@ impl Receiver {
     #[must_use]
     pub const fn heard(&self) -> Instant {
         self.heard
+    }
+
+    /// The section that it follows.
+    #[must_use]
+    pub const fn section(&self) -> u32 {
+        self.section
     }
 
     /// Whether the whole file is here.
@@ -191,7 +223,8 @@ impl Receiver {
             return;
         }
         self.heard = now;
-        if offer.section > self.section {
+        self.is_over = offer.section == OVER;
+        if offer.section > self.section && u64::from(offer.section) < self.what.cut.sections() {
             self.begin_section(offer.section);
         }
         let question = (offer.section, offer.round);
@@ -220,7 +253,7 @@ impl Receiver {
         if missing.iter().all(|missing| *missing == 0) {
             missing.clear();
         }
-        Some(Report { transmission: self.what.id, section, round, is_out: self.is_out, missing })
+        Some(Report { transmission: self.what.id, section, round, is_out: self.is_out, other: 0, missing })
     }
 
     /// How many packets more this block of the section needs.

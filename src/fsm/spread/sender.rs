@@ -1,26 +1,29 @@
 //! The sender of a transmission, on a controller.
 //!
 //! ```text
-//! Announce --some offers--> Send (proof, source packets of a section) --> Ask
-//!                             ^                                          |  some lack packets: Send (proof, repair)
-//!                             '---- all have the section: the next one --'
+//! Announce --some offers--> Ask --somebody wants it--> Send (proof, source packets of a section) --> Ask
+//!                                                        ^                                          |  some lack packets: Send (proof, repair)
+//!                                                        '---- all have the section: the next one --'
 //! Ask, nobody answers for some rounds --> Ended(Nobody)
 //! Ask, all have the last section      --> Ended(All), or Ended(Most) where some go on by sessions
+//! Ended --> two offers that say so
 //! ```
 //!
 //! The driver calls [`Sender::next`] until it has nothing more to send, and again at [`Sender::poll_at`].
 
 use super::pace::Pace;
-use super::{Offer, Report, Transmission, window};
+use super::{OVER, Offer, Report, Transmission, window};
 use crate::limits::{DATAGRAM_BYTES, MISSING_PACKETS, REPAIR_PACKETS, SECTION_BLOCKS};
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::packet::{ENVELOPE_BYTES, Part};
 
 /// Offers before the first packet, so that a host that misses one gets another.
-const OFFERS: u8 = 4;
-/// The time between them: a host starts a worker in it.
+const OFFERS: u8 = 2;
+/// The time after each: a host starts a worker in it.
 const OFFERS_APART: Duration = Duration::from_millis(250);
+/// Offers that say that it is over.
+const FAREWELLS: u8 = 2;
 /// Proofs before the packets of a section: without one a host checks nothing.
 const PROOFS: u8 = 3;
 /// How long after the window the last answers are waited for.
@@ -35,7 +38,8 @@ const FEW: u32 = 2;
 const ROUNDS: u16 = 8;
 
 /// What to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub enum Step {
     /// This offer, to all agents.
     Offer(Offer),
@@ -125,6 +129,10 @@ pub struct Sender {
     quiet: u8,
     silent: u8,
     is_with_laggards: bool,
+    /// Somebody wants the file.
+    is_wanted: bool,
+    /// Offers left that say that it is over.
+    farewells: u8,
     sent: Sent,
 }
 
@@ -143,6 +151,7 @@ impl Sender {
     /// Sends `what`, at most `most` bytes for a second.
     #[must_use]
     pub fn new(now: Instant, what: Transmission, most: u64) -> Self {
+        let repair_left = what.section_packets(0) / 2;
         Self {
             what,
             pace: Pace::new(now, most),
@@ -152,7 +161,7 @@ impl Sender {
             round: 0,
             needs: [0; SECTION_BLOCKS],
             next_repair: [0; SECTION_BLOCKS],
-            repair_left: what.section_packets(0) / 2,
+            repair_left,
             answers: Answers::default(),
             last_answers: Answers::default(),
             most_hosts: 0,
@@ -160,6 +169,8 @@ impl Sender {
             quiet: 0,
             silent: 0,
             is_with_laggards: false,
+            is_wanted: false,
+            farewells: FAREWELLS,
             sent: Sent::default(),
         }
     }
@@ -225,6 +236,9 @@ impl Sender {
 
     /// Takes a host's answer. One of another section or round comes too late and says nothing new.
     pub fn on_report(&mut self, from: NodeId, report: &Report) {
+        if report.other != 0 && report.transmission == self.what.id {
+            self.on_other(report.other);
+        }
         let is_asked = matches!(self.phase, Phase::Listen { .. })
             && (report.transmission, report.section, report.round)
                 == (self.what.id, self.section, self.round);
@@ -259,13 +273,17 @@ impl Sender {
         self.known_hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
         loop {
             match self.phase {
-                Phase::Ended(_) => return None,
+                Phase::Ended(_) => {
+                    self.farewells = self.farewells.checked_sub(1)?;
+                    self.section = OVER;
+                    return Some(self.offer(Duration::ZERO));
+                }
                 Phase::Announce { left } => {
                     if now < self.due {
                         return None;
                     }
                     let Some(left) = left.checked_sub(1) else {
-                        self.phase = Phase::Begin { proofs: PROOFS };
+                        self.phase = Phase::Ask;
                         continue;
                     };
                     self.phase = Phase::Announce { left };
@@ -359,6 +377,13 @@ impl Sender {
     fn on_round(&mut self) {
         let answers = self.answers;
         self.last_answers = answers;
+        if !self.is_wanted && answers.hosts > 0 {
+            // The question was whether anybody wants it.
+            (self.is_wanted, self.silent, self.round) = (true, 0, 0);
+            self.most_hosts = answers.hosts;
+            self.phase = Phase::Begin { proofs: PROOFS };
+            return;
+        }
         let is_first = self.round == 1;
         if is_first && answers.hosts > 0 {
             let expected = u64::from(answers.hosts)
@@ -402,8 +427,13 @@ impl Sender {
     /// As many hosts have the section as ever answered; in the first section, as may answer: nobody is
     /// waited for.
     fn has_all(&self) -> bool {
+        let answered = match self.is_wanted {
+            true => self.answers.complete,
+            // All that may want it have said so.
+            false => self.answers.hosts,
+        };
         let few = if self.section == 0 { self.known_hosts } else { 0 };
-        self.answers.complete.saturating_add(self.answers.out) >= self.most_hosts.max(few).max(1)
+        answered.saturating_add(self.answers.out) >= self.most_hosts.max(few).max(1)
     }
 
     fn next_section(&mut self) {
@@ -425,6 +455,8 @@ impl Sender {
             transmission: self.what.id,
             file: self.what.file,
             size_bytes: self.what.cut.size_bytes(),
+            id: self.what.patch.clone(),
+            kinds: self.what.kinds,
             packet_bytes: self.what.packet_bytes,
             section: self.section,
             round: self.round,

@@ -1,7 +1,7 @@
-//! The twelve messages that are datagrams, one file each but for the last two. Two more, 7 and 8, are frames.
+//! The fourteen messages that are datagrams, one file each but for the last four. Two more, 7 and 8, are frames.
 //!
 //! Names, numbers, directions and meaning are StarlingX's (docs/architecture.md, "A datagram"), but
-//! for 12 to 14, which it does not have.
+//! for 12 to 16, which it does not have.
 //! Bodies are postcard. New fields are only appended, each with a new minor version. A
 //! body from an older sender lacks them and decodes as if zeros followed, so the default
 //! of an appended field is its zero: 0, false, empty, `None`.
@@ -15,6 +15,7 @@ mod hello_agent;
 mod hello_agent_ack;
 mod other_controllers;
 mod ping;
+mod spread;
 mod sync_complete;
 mod sync_req;
 
@@ -27,6 +28,7 @@ pub use hello_agent::HelloAgent;
 pub use hello_agent_ack::{AgentState, HelloAgentAck, RequestState};
 pub use other_controllers::{Contact, OtherControllers};
 pub use ping::{Ping, Pong};
+pub use spread::{OVER, SpreadOffer, SpreadReport, kind_bit};
 pub use sync_complete::SyncComplete;
 pub use sync_req::SyncReq;
 
@@ -63,6 +65,10 @@ pub enum Message {
     Ping(Ping),
     /// 14, agent to controllers.
     Pong(Pong),
+    /// 15, controller to agents.
+    SpreadOffer(SpreadOffer),
+    /// 16, agent to one controller.
+    SpreadReport(SpreadReport),
 }
 
 /// The type of a message, known before its body is decoded.
@@ -92,11 +98,15 @@ pub enum MsgType {
     Ping = 13,
     /// 14
     Pong = 14,
+    /// 15
+    SpreadOffer = 15,
+    /// 16
+    SpreadReport = 16,
 }
 
 impl MsgType {
     /// All types that a datagram can have.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Hello,
         Self::HelloAck,
         Self::SyncReq,
@@ -109,6 +119,8 @@ impl MsgType {
         Self::OtherControllers,
         Self::Ping,
         Self::Pong,
+        Self::SpreadOffer,
+        Self::SpreadReport,
     ];
 
     /// The type with this number; `None` for 7 and 8, which are frames.
@@ -133,6 +145,8 @@ impl MsgType {
             Self::OtherControllers => "OtherControllers",
             Self::Ping => "Ping",
             Self::Pong => "Pong",
+            Self::SpreadOffer => "SpreadOffer",
+            Self::SpreadReport => "SpreadReport",
         }
     }
 
@@ -140,7 +154,7 @@ impl MsgType {
     #[must_use]
     pub const fn sender(self) -> Role {
         match self {
-            Self::HelloAgentAck | Self::AgentInstallResp | Self::Pong => Role::Agent,
+            Self::HelloAgentAck | Self::AgentInstallResp | Self::Pong | Self::SpreadReport => Role::Agent,
             _ => Role::Controller,
         }
     }
@@ -149,7 +163,11 @@ impl MsgType {
     #[must_use]
     pub const fn receiver(self) -> Role {
         match self {
-            Self::HelloAgent | Self::AgentInstallReq | Self::OtherControllers | Self::Ping => Role::Agent,
+            Self::HelloAgent
+            | Self::AgentInstallReq
+            | Self::OtherControllers
+            | Self::Ping
+            | Self::SpreadOffer => Role::Agent,
             _ => Role::Controller,
         }
     }
@@ -167,6 +185,8 @@ impl MsgType {
                 | Self::OtherControllers
                 | Self::Ping
                 | Self::Pong
+                | Self::SpreadOffer
+                | Self::SpreadReport
         )
     }
 
@@ -178,14 +198,16 @@ impl MsgType {
             Self::Hello | Self::HelloAck | Self::SyncReq | Self::SyncComplete | Self::DropHostReq => {
                 KeyClass::Controller
             }
-            Self::HelloAgent | Self::Ping if agent.0 == 0 => KeyClass::Group,
+            Self::HelloAgent | Self::Ping | Self::SpreadOffer if agent.0 == 0 => KeyClass::Group,
             Self::HelloAgent
             | Self::HelloAgentAck
             | Self::AgentInstallReq
             | Self::AgentInstallResp
             | Self::OtherControllers
             | Self::Ping
-            | Self::Pong => KeyClass::Node(agent),
+            | Self::Pong
+            | Self::SpreadOffer
+            | Self::SpreadReport => KeyClass::Node(agent),
         }
     }
 }
@@ -207,6 +229,8 @@ impl Message {
             Self::OtherControllers(_) => MsgType::OtherControllers,
             Self::Ping(_) => MsgType::Ping,
             Self::Pong(_) => MsgType::Pong,
+            Self::SpreadOffer(_) => MsgType::SpreadOffer,
+            Self::SpreadReport(_) => MsgType::SpreadReport,
         }
     }
 
@@ -226,6 +250,8 @@ impl Message {
             Self::OtherControllers(body) => postcard::to_slice(body, out),
             Self::Ping(body) => postcard::to_slice(body, out),
             Self::Pong(body) => postcard::to_slice(body, out),
+            Self::SpreadOffer(body) => postcard::to_slice(body, out),
+            Self::SpreadReport(body) => postcard::to_slice(body, out),
         };
         written.map_or(0, |body| body.len())
     }
@@ -259,6 +285,8 @@ impl Message {
             MsgType::OtherControllers => take(bytes, Self::OtherControllers),
             MsgType::Ping => take(bytes, Self::Ping),
             MsgType::Pong => take(bytes, Self::Pong),
+            MsgType::SpreadOffer => take(bytes, Self::SpreadOffer),
+            MsgType::SpreadReport => take(bytes, Self::SpreadReport),
         }?;
         let used = bytes.len().saturating_sub(rest.len());
         if used < body.len() && theirs <= ours {
@@ -290,7 +318,7 @@ mod tests {
     }
 
     /// The largest of each message: every number at its maximum.
-    fn largest() -> [Message; 12] {
+    fn largest() -> [Message; 14] {
         let (op_counter, digest) = (u64::MAX, Digest([0xFF; 32]));
         [
             Message::Hello(Hello { op_counter, digest }),
@@ -334,6 +362,25 @@ mod tests {
             }),
             Message::Ping(Ping { host: NodeId(u64::MAX), number: u64::MAX }),
             Message::Pong(Pong { number: u64::MAX, heard: u64::MAX }),
+            Message::SpreadOffer(SpreadOffer {
+                transmission: u64::MAX,
+                id: longest(),
+                file: crate::types::Hash([0xFF; 32]),
+                size_bytes: u64::MAX,
+                kinds: u64::MAX,
+                packet_bytes: u16::MAX,
+                section: u32::MAX,
+                round: u16::MAX,
+                window_ms: u32::MAX,
+            }),
+            Message::SpreadReport(SpreadReport {
+                transmission: u64::MAX,
+                section: u32::MAX,
+                round: u16::MAX,
+                is_out: true,
+                other: u64::MAX,
+                missing: [u16::MAX; limits::SECTION_BLOCKS].into(),
+            }),
         ]
     }
 

@@ -18,7 +18,8 @@ use thimble::wire::install::{Outcome, Step};
 use thimble::wire::keys::{Key, KeyRing};
 use thimble::wire::messages::{
     AgentInstallReq, AgentInstallResp, AgentState, Contact, DropHostReq, Hello, HelloAck, HelloAgent,
-    HelloAgentAck, Message, MsgType, OtherControllers, Ping, Pong, RequestState, SyncComplete, SyncReq,
+    HelloAgentAck, Message, MsgType, OtherControllers, Ping, Pong, RequestState, SpreadOffer,
+    SpreadReport, SyncComplete, SyncReq,
 };
 use thimble::wire::replay::{ReplayGuard, Window};
 
@@ -65,10 +66,7 @@ fn receive(msgtype: MsgType, bytes: &[u8]) -> core::result::Result<Message, Refu
 }
 
 fn sender(msgtype: MsgType) -> Role {
-    match msgtype {
-        MsgType::HelloAgentAck | MsgType::AgentInstallResp => Role::Agent,
-        _ => Role::Controller,
-    }
+    msgtype.sender()
 }
 
 fn with_receiver<T>(role: Role, run: impl FnOnce(&mut Codec<'_>) -> T) -> T {
@@ -146,6 +144,32 @@ fn any_message(msgtype: MsgType, input: &mut Unstructured<'_>) -> Result<Message
         MsgType::DropHostReq => Message::DropHostReq(DropHostReq { host: node(input)? }),
         MsgType::Ping => Message::Ping(Ping { host: node(input)?, number: input.arbitrary()? }),
         MsgType::Pong => Message::Pong(Pong { number: input.arbitrary()?, heard: input.arbitrary()? }),
+        MsgType::SpreadOffer => Message::SpreadOffer(SpreadOffer {
+            transmission: input.arbitrary()?,
+            id: name(input)?,
+            file: Hash(input.arbitrary()?),
+            size_bytes: input.arbitrary()?,
+            kinds: input.arbitrary()?,
+            packet_bytes: input.arbitrary()?,
+            section: input.arbitrary()?,
+            round: input.arbitrary()?,
+            window_ms: input.arbitrary()?,
+        }),
+        MsgType::SpreadReport => {
+            let many = input.int_in_range(0..=limits::SECTION_BLOCKS)?;
+            let mut missing = heapless::Vec::new();
+            for _ in 0..many {
+                missing.push(input.arbitrary()?).expect("as many fit");
+            }
+            Message::SpreadReport(SpreadReport {
+                transmission: input.arbitrary()?,
+                section: input.arbitrary()?,
+                round: input.arbitrary()?,
+                is_out: input.arbitrary()?,
+                other: input.arbitrary()?,
+                missing,
+            })
+        }
         MsgType::OtherControllers => {
             let many = input.int_in_range(0..=limits::CONTROLLERS - 1)?;
             let contact = |_| Ok(Contact { address: input.arbitrary()?, port: input.arbitrary()? });

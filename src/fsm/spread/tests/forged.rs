@@ -30,7 +30,7 @@ fn a_host_whose_blocks_are_forged_again_and_again_leaves() {
     let file = File::new(3 * MIB);
     let now = Instant::from_millis(5);
     let mut host = HostOf::new(0, &file, false);
-    let Some(Step::Offer(offer)) = Sender::new(now, file.what, RATE).next(now, 1) else {
+    let Some(Step::Offer(offer)) = Sender::new(now, file.what.clone(), RATE).next(now, 1) else {
         panic!("an offer is first")
     };
     host.on_offer(now, &Offer { window_ms: 50, round: 1, ..offer });
@@ -56,7 +56,7 @@ fn a_false_proof_is_refused_and_the_true_one_taken() {
     let file = File::new(2 * MIB);
     let mut host = HostOf::new(0, &file, false);
     let now = Instant::from_millis(5);
-    let mut sender = Sender::new(now, file.what, RATE);
+    let mut sender = Sender::new(now, file.what.clone(), RATE);
     let Some(Step::Offer(offer)) = sender.next(now, 1) else { panic!("an offer is first") };
     host.on_offer(now, &offer);
     let part = Part::Proof { section: 0 };
@@ -74,18 +74,18 @@ fn a_false_proof_is_refused_and_the_true_one_taken() {
 fn an_offer_that_makes_no_sense_begins_nothing() {
     let file = File::new(2 * MIB);
     let now = Instant::from_millis(5);
-    let Some(Step::Offer(good)) = Sender::new(now, file.what, RATE).next(now, 1) else {
+    let Some(Step::Offer(good)) = Sender::new(now, file.what.clone(), RATE).next(now, 1) else {
         panic!("an offer is first")
     };
     assert!(Receiver::new(now, &good).is_some());
     for bad in [
-        Offer { size_bytes: 0, ..good },
-        Offer { size_bytes: u64::MAX, ..good },
-        Offer { packet_bytes: 0, ..good },
-        Offer { packet_bytes: 100, ..good },
-        Offer { packet_bytes: 96, ..good },
-        Offer { packet_bytes: u16::MAX, ..good },
-        Offer { section: 1, ..good },
+        Offer { size_bytes: 0, ..good.clone() },
+        Offer { size_bytes: u64::MAX, ..good.clone() },
+        Offer { packet_bytes: 0, ..good.clone() },
+        Offer { packet_bytes: 100, ..good.clone() },
+        Offer { packet_bytes: 96, ..good.clone() },
+        Offer { packet_bytes: u16::MAX, ..good.clone() },
+        Offer { section: 1, ..good.clone() },
     ] {
         assert!(Receiver::new(now, &bad).is_none(), "{bad:?}");
     }

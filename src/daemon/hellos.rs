@@ -5,7 +5,7 @@ use crate::wire::messages::HelloAgent;
 
 /// The hello that is on its way to the hosts that are heard by unicast.
 #[derive(Debug, Default)]
-pub struct Spread {
+pub struct Hellos {
     /// `None` if there is none.
     pub hello: Option<HelloAgent>,
     /// The slot of the next host.

@@ -1,0 +1,27 @@
+//! How far a file is that is sent to all hosts, or received.
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::{ReceiveState, SpreadState};
+use crate::types::{Hostname, PatchId, Reason};
+
+/// What a node sends to all hosts, and receives.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpreadRow {
+    /// The patch that is sent now.
+    pub sending: Option<PatchId>,
+    /// How many files wait.
+    pub waiting: u32,
+    /// Files that were sent since the start.
+    pub files_sent: u64,
+    /// The patch that is sent, or was sent last, and how far it is.
+    pub sent: Option<(PatchId, SpreadState)>,
+    /// The name of the host that lacks most of it; empty if it has none, or all have it.
+    pub slowest: Hostname,
+    /// Why it failed; empty if it did not.
+    pub failed: Reason,
+    /// A patch is received now.
+    pub is_receiving: bool,
+    /// The patch that is received, or was received last, and how far it is.
+    pub received: Option<(PatchId, ReceiveState)>,
+}
