@@ -112,7 +112,7 @@ fn parse(text: &str) -> Option<u64> {
         _ => return None,
     };
     let bits = number.parse::<u64>().ok()?.checked_mul(unit)?;
-    (bits >= 8 && bits <= 100_000_000_000).then_some(bits / 8)
+    (8..=100_000_000_000).contains(&bits).then_some(bits / 8)
 }
 
 /// The lines that `status` and `watch` show.

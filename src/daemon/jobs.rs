@@ -163,7 +163,12 @@ impl Daemon<'_> {
         }
         let requester = self.repository.change().map(|change| change.requester);
         if let (Some(Requester::Controller), Report::Rollout(rollout)) = (requester, report) {
-            log_settled(rollout);
+            let own = self.node.controller.as_ref();
+            let before = own.and_then(|own| Some((own.map().rollout()?, own.node())));
+            log_settled(
+                rollout,
+                before.is_some_and(|(before, own)| before.is_running() && before.carrier == own),
+            );
         }
     }
 

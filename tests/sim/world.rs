@@ -291,6 +291,12 @@ impl World {
             Action::StartPull(node) => self.start_pull(machine, node),
             Action::StartBlobs(node) => self.start_blobs(machine, node),
             Action::SettleRollout(to) => self.settle_rollout(machine, to),
+            // No configuration here has multicast for files.
+            Action::StartSpread(_)
+            | Action::StopSpread
+            | Action::StartReceiving(_)
+            | Action::PassOffer(_)
+            | Action::StopReceiving => unreachable!("{action:?}"),
         }
     }
 

@@ -132,8 +132,10 @@ impl<'a> Daemon<'a> {
 }
 
 /// Logs a decision of the state machine about the rollout, once it is durable.
-pub(in crate::daemon) fn log_settled(rollout: &Rollout) {
+pub(in crate::daemon) fn log_settled(rollout: &Rollout, was_here: bool) {
     match rollout.state {
+        // It says that it goes on.
+        RolloutState::Running if was_here => {}
         RolloutState::Halted => warn!("the rollout stops: too many hosts have failed"),
         RolloutState::Running => warn!("this controller takes the rollout over: no other carries it"),
         RolloutState::Ended | RolloutState::Stopped => info!("the rollout has ended"),

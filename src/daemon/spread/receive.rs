@@ -75,6 +75,7 @@ struct Receiving {
 }
 
 /// What is kept, or on its way to the disk.
+#[allow(clippy::large_enum_variant, reason = "one of them")]
 enum Disk {
     Idle(Kept),
     Busy(JoinHandle<(Kept, io::Result<()>)>),

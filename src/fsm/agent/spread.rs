@@ -66,11 +66,11 @@ impl Agent<'_> {
     ) {
         let is_here = self.installed.patches().iter().any(|patch| patch.hash == offer.file);
         let spreads = &mut self.spreads;
-        if let Some(following) = &mut spreads.following {
-            if following.transmission == offer.transmission {
-                (following.from, following.peer) = (from, peer);
-                return actions.push(Action::PassOffer(offer.clone()));
-            }
+        if let Some(following) = &mut spreads.following
+            && following.transmission == offer.transmission
+        {
+            (following.from, following.peer) = (from, peer);
+            return actions.push(Action::PassOffer(offer.clone()));
         }
         // What its own controller has, it need not hear.
         if !spreads.takes_part || offer.section == OVER || !self.may_send() || from == self.facts.node {

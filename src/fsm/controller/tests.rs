@@ -24,7 +24,7 @@ use crate::repo::fixture::{self, entry, id, slot};
 use crate::repo::rules::OnHosts;
 use crate::repo::state::{PatchState, patch_state};
 use crate::table::index_len;
-use crate::types::{Hash, Hostname, NodeType, Nonce, Reason};
+use crate::types::{Digest, Hash, Hostname, NodeType, Nonce, Reason};
 use crate::wire::frame::Role;
 use crate::wire::frame::{DetailPage, InstalledPatch};
 use crate::wire::install::{Outcome, Step};

@@ -131,6 +131,8 @@ pub struct Sender {
     is_with_laggards: bool,
     /// Somebody wants the file.
     is_wanted: bool,
+    /// All that answered have each section so far, though nothing was sent: they have kept it.
+    skips: bool,
     /// Offers left that say that it is over.
     farewells: u8,
     sent: Sent,
@@ -170,6 +172,7 @@ impl Sender {
             silent: 0,
             is_with_laggards: false,
             is_wanted: false,
+            skips: true,
             farewells: FAREWELLS,
             sent: Sent::default(),
         }
@@ -379,12 +382,15 @@ impl Sender {
         self.last_answers = answers;
         if !self.is_wanted && answers.hosts > 0 {
             // The question was whether anybody wants it.
-            (self.is_wanted, self.silent, self.round) = (true, 0, 0);
+            (self.is_wanted, self.silent) = (true, 0);
             self.most_hosts = answers.hosts;
+        }
+        if self.skips && answers.hosts > answers.complete {
+            (self.skips, self.round) = (false, 0);
             self.phase = Phase::Begin { proofs: PROOFS };
             return;
         }
-        let is_first = self.round == 1;
+        let is_first = self.round == 1 && !self.skips;
         if is_first && answers.hosts > 0 {
             let expected = u64::from(answers.hosts)
                 .saturating_mul(u64::from(self.what.section_packets(u64::from(self.section))))
@@ -414,7 +420,9 @@ impl Sender {
             // What is left of them no repair helps: sessions do.
             self.is_with_laggards = true;
         }
-        let is_known = self.has_all() || lacking > 0;
+        // Those that no repair helps have answered; others may have missed the question.
+        let all = if self.section == 0 { self.known_hosts } else { 0 }.max(self.most_hosts);
+        let is_known = answers.hosts.saturating_add(answers.out) >= all;
         self.most_hosts = self.most_hosts.max(answers.hosts);
         self.quiet = self.quiet.saturating_add(1);
         if !is_known && self.quiet < QUIET_ROUNDS {
@@ -427,10 +435,10 @@ impl Sender {
     /// As many hosts have the section as ever answered; in the first section, as may answer: nobody is
     /// waited for.
     fn has_all(&self) -> bool {
-        let answered = match self.is_wanted {
-            true => self.answers.complete,
-            // All that may want it have said so.
-            false => self.answers.hosts,
+        let answered = match self.skips {
+            false => self.answers.complete,
+            // All that may lack it have said whether they do.
+            true => self.answers.hosts,
         };
         let few = if self.section == 0 { self.known_hosts } else { 0 };
         answered.saturating_add(self.answers.out) >= self.most_hosts.max(few).max(1)
@@ -446,7 +454,7 @@ impl Sender {
         (self.section, self.round, self.quiet) = (next, 0, 0);
         self.next_repair = [0; SECTION_BLOCKS];
         self.repair_left = packets / 2;
-        self.phase = Phase::Begin { proofs: PROOFS };
+        self.phase = if self.skips { Phase::Ask } else { Phase::Begin { proofs: PROOFS } };
     }
 
     fn offer(&mut self, window: Duration) -> Step {
