@@ -10,11 +10,10 @@ use super::patches::ids;
 use super::progress::POLL;
 use super::sys;
 use super::term::Screen;
-use crate::control::{Reply, Request, SpreadRow};
-use crate::job::{ReceiveState, SpreadEnding, SpreadState};
+use crate::control::{Reply, Request, SpreadEnded, SpreadRow};
+use crate::job::{ReceiveState, SpreadEnding};
 use crate::json::Value;
 use crate::time::Span;
-use crate::types::PatchId;
 
 /// `thimble spread [ID..] [--rate RATE] | --stop`
 pub fn spread(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
@@ -35,23 +34,25 @@ pub fn spread(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         _ => Request::Spread { ids, rate },
     };
     let mut row = look(&mut client, &request)?;
-    if matches!(request, Request::Spreading) && row.sending.is_none() {
-        return end(&row, out);
+    if matches!(request, Request::Spreading) {
+        return show(&row, out);
     }
     let mut screen = Screen::new(out.is_live());
-    let mut told = Vec::new();
+    let mut next = row.files_sent;
+    let mut failed = Vec::new();
     loop {
-        // One that ends is told, before the next takes its place.
-        if let Some((id, state)) = row.sent.as_ref().filter(|(_, state)| state.ending.is_some())
-            && told.last() != Some(&row.files_sent)
-        {
-            told.push(row.files_sent);
-            let line = ended(id, state, &row);
-            out.block(&mut screen, &[(row.files_sent, line)], true)?;
+        for one in row.ended.iter().filter(|one| one.number >= next) {
+            out.block(&mut screen, &[(0, ended(one))], true)?;
             screen = Screen::new(out.is_live());
+            failed.extend(Some(one.failed.to_string()).filter(|reason| !reason.is_empty()));
         }
+        next = row.files_sent;
         if row.sending.is_none() {
-            return end(&row, out);
+            out.json(|| json(&row))?;
+            return match failed.is_empty() {
+                true => Ok(()),
+                false => Err(Failure::silent(Exit::Refused)),
+            };
         }
         if let Some(line) = line(&row).filter(|_| screen.is_live()) {
             out.block(&mut screen, &[(0, line)], false)?;
@@ -77,15 +78,12 @@ fn look(client: &mut Client, request: &Request) -> Result<SpreadRow, Failure> {
     Ok(found)
 }
 
-fn end(row: &SpreadRow, out: &mut Out) -> Result<(), Failure> {
-    if !row.failed.is_empty() {
-        return Err(Failure::new(Exit::Refused, row.failed.to_string()));
+fn show(row: &SpreadRow, out: &mut Out) -> Result<(), Failure> {
+    for line in lines(row) {
+        out.line(line)?;
     }
     if row.sent.is_none() && row.received.is_none() {
         out.line("Nothing was sent to all hosts since the daemon started.")?;
-    }
-    for line in lines(row).into_iter().filter(|_| row.sent.is_none()) {
-        out.line(line)?;
     }
     out.json(|| json(row))?;
     Ok(())
@@ -118,7 +116,7 @@ fn parse(text: &str) -> Option<u64> {
 /// The lines that `status` and `watch` show.
 #[must_use]
 pub fn lines(row: &SpreadRow) -> Vec<String> {
-    let sent = line(row).or_else(|| row.sent.as_ref().map(|(id, state)| ended(id, state, row)));
+    let sent = line(row).or_else(|| row.ended.last().map(ended));
     let received = row.received.as_ref().map(|(id, state)| {
         let ReceiveState { blocks: (all, here), .. } = state;
         let what = if row.is_receiving { "is received" } else { "was received" };
@@ -150,9 +148,9 @@ fn line(row: &SpreadRow) -> Option<String> {
 }
 
 /// The line of one that has ended.
-fn ended(id: &PatchId, state: &SpreadState, row: &SpreadRow) -> String {
-    if !row.failed.is_empty() {
-        return row.failed.to_string();
+fn ended(SpreadEnded { id, state, failed, .. }: &SpreadEnded) -> String {
+    if !failed.is_empty() {
+        return failed.to_string();
     }
     let [source, repair, other] = state.sent_bytes;
     let all = source + repair + other;
@@ -232,7 +230,12 @@ pub fn json(row: &SpreadRow) -> Value {
     Value::object([
         ("sending", Value::or_null(row.sending.as_ref().map(Value::text))),
         ("waiting", u64::from(row.waiting).into()),
-        ("failed", Value::text(&row.failed)),
+        (
+            "failed",
+            Value::or_null(
+                row.ended.last().filter(|one| !one.failed.is_empty()).map(|one| Value::text(&one.failed)),
+            ),
+        ),
         ("sent", Value::or_null(sent)),
         ("receiving", row.is_receiving.into()),
         ("received", Value::or_null(received)),
@@ -242,6 +245,8 @@ pub fn json(row: &SpreadRow) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::SpreadState;
+    use crate::types::{PatchId, Reason};
 
     #[test]
     fn a_rate_has_a_unit_and_a_bound() {
@@ -275,7 +280,8 @@ mod tests {
             ]
         );
         let state = SpreadState { ending: Some(SpreadEnding::Most), out: 1, ..state };
-        let row = SpreadRow { sending: None, sent: Some((id, state)), ..row };
+        let ended = SpreadEnded { number: 0, id, state, failed: Reason::default() };
+        let row = SpreadRow { sending: None, ended: [ended].into_iter().collect(), ..row };
         assert_eq!(
             lines(&row),
             [

@@ -30,7 +30,7 @@ use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
 pub use explain_row::{CarrierRow, ExplainedHost, Known, MissingFile, OpenRow, Patches, SilentRow};
 pub use host_row::{HostFilter, HostRow, HostState};
 pub use ping_row::PingRow;
-pub use spread_row::SpreadRow;
+pub use spread_row::{SpreadEnded, SpreadRow};
 pub use status_row::{
     ALERT_ROWS, AwaitsRow, HOSTS_BY, HostClass, HostCounts, InterfaceRow, InterfaceRows, LastController,
     LinkEnds, LinkRow, PATCHES_BY, PatchCounts, StatusRow, TipcRow, UnheardRow, WorkerRow, WorkerTask,

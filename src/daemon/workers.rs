@@ -241,9 +241,11 @@ impl Workers {
         }
     }
 
-    /// Ends the worker of this kind, which changes nothing that another takes for whole.
+    /// Ends the worker of this kind, which changes nothing that another takes for whole. It has failed then, for no
+    /// reason.
     pub fn stop(&mut self, kind: WorkerKind) {
         if let Some(worker) = self.slots.iter_mut().flatten().find(|worker| worker.kind == kind) {
+            worker.ending.get_or_insert(Ending::Failed(RefusalKind::Refused, Reason::default()));
             worker.process.kill();
         }
     }

@@ -42,6 +42,8 @@ pub enum Event<'e> {
     SpreadEnded,
     /// The worker that receives such a file says what it lacks.
     Lacks(&'e SpreadReport),
+    /// That worker has heard its sender last so long ago.
+    Receiving(Duration),
     /// That worker has ended; whether it could not take the file.
     ReceivingEnded(bool),
     /// The transport's topology service reports a change.

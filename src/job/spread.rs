@@ -84,6 +84,8 @@ pub struct ReceiveState {
     pub refused: [u64; 5],
     /// Blocks whose hash did not agree.
     pub poisoned: u32,
+    /// How long ago the sender was heard, in milliseconds.
+    pub silent_ms: u64,
 }
 
 /// How a transmission ended.

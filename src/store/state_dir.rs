@@ -18,8 +18,16 @@ use super::sys;
 const OTHERS: u32 = 0o077;
 
 /// The names that a state directory has. A file system has `lost+found`.
-const OWN_NAMES: [&str; 7] =
-    ["daemon.lock", "incarnation", "incarnation.unfinished", "node-id", "node-id.new", "repo", "lost+found"];
+const OWN_NAMES: [&str; 8] = [
+    "daemon.lock",
+    "incarnation",
+    "incarnation.unfinished",
+    "node-id",
+    "node-id.new",
+    "repo",
+    "spread",
+    "lost+found",
+];
 
 /// Why a state directory cannot be used.
 #[derive(Debug)]
@@ -192,7 +200,7 @@ pub fn claim(state_dir: &Path, own_uid: u32) -> Result<(), StateDirError> {
 pub fn check_links(state_dir: &Path) -> Result<(), StateDirError> {
     let failed = |error| StateDirError::Io(state_dir.to_owned(), error);
     let inside = fs::canonicalize(state_dir).map_err(failed)?;
-    for name in ["repo", "repo/blobs"] {
+    for name in ["repo", "repo/blobs", "spread"] {
         let path = state_dir.join(name);
         let Ok(target) = fs::read_link(&path) else { continue };
         if !fs::canonicalize(&path).is_ok_and(|led| led.starts_with(&inside)) {

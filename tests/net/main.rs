@@ -100,6 +100,8 @@ mod rig;
 mod rollouts;
 mod rotation;
 mod sessions;
+#[cfg(not(feature = "tipc"))]
+mod spread;
 mod switch;
 mod sys;
 #[cfg(not(feature = "tipc"))]

@@ -50,7 +50,7 @@ pub const COMMANDS: &[Command] = &[
         ],
         help: "send patch files to all hosts at once, by multicast, and watch",
         details: "Hosts that lack a file keep it for the next install, which takes it from there. Nothing is \
-                  installed. Without ID it shows how far it is. Ctrl-C does not stop it.",
+                  installed. Without ID it shows how far it is, and ends. Ctrl-C does not stop it.",
         example: "thimble spread TZDATA-1 --rate 20Mbit",
         who: Who::Admin,
         run: spread::spread,

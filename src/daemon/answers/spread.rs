@@ -78,7 +78,7 @@ impl Daemon<'_> {
             files_sent: spreading.files_sent,
             sent: spreading.sent.clone(),
             slowest: slowest.map_or_else(Default::default, |(node, _)| summary::hostname(controller, node)),
-            failed: spreading.failed.clone(),
+            ended: spreading.ended.clone(),
             is_receiving: self.node.agent.as_ref().is_some_and(|agent| agent.receives().is_some()),
             received: spreading.received.clone(),
         }

@@ -9,6 +9,7 @@ use super::super::os_error::OsError;
 use super::super::proof;
 use super::super::transport::SPREAD_SOCKETS;
 use super::super::workers::{Ending, WorkerKind};
+use crate::control::SpreadEnded;
 use crate::fsm::actions::To;
 use crate::fsm::controller::spread::SpreadConfig;
 use crate::fsm::event::Event;
@@ -17,7 +18,7 @@ use crate::job::{
     Job, ReceiveJob, ReceiveState, RefusalKind, Report, SpreadEnding, SpreadInput, SpreadJob, SpreadState,
 };
 use crate::limits;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::{NodeId, PatchId, Reason};
 use crate::wire::keys::{Key, KeyClass};
 use crate::wire::messages::{Message, SpreadReport};
@@ -27,8 +28,8 @@ use crate::wire::messages::{Message, SpreadReport};
 pub struct Spreading {
     /// The patch that is sent, or was sent last.
     pub sent: Option<(PatchId, SpreadState)>,
-    /// It failed, for this reason.
-    pub failed: Reason,
+    /// The last that have ended.
+    pub ended: heapless::Vec<SpreadEnded, 8, u8>,
     /// The same of what is received.
     pub received: Option<(PatchId, ReceiveState)>,
     /// Files that were sent, with all of their packets' bytes.
@@ -98,7 +99,6 @@ impl Daemon<'_> {
         };
         self.spreading.bytes_before = self.spreading.sent_bytes();
         self.spreading.sent = Some((file.id.clone(), SpreadState::default()));
-        self.spreading.failed = Reason::default();
         info!("{} is sent to all hosts, at most {} kbit/s", file.id, file.rate * 8 / 1_000);
         let Self { workers, registry, transport, .. } = self;
         let started = proof::exempt(|| {
@@ -127,7 +127,6 @@ impl Daemon<'_> {
     pub(in super::super) fn on_spread_ended(&mut self, now: Instant, ending: &Ending) {
         if let Ending::Failed(_, reason) | Ending::Crashed(reason) = ending {
             warn!("{reason}");
-            self.spreading.failed = reason.clone();
         } else if let Some((id, state)) = &self.spreading.sent {
             let SpreadState { hosts, complete, out, .. } = state;
             match state.ending {
@@ -142,6 +141,21 @@ impl Daemon<'_> {
                     info!("{id} was sent to all hosts: {complete} of {hosts} have it all, {out} took no part")
                 }
             }
+        }
+        let failed = match ending {
+            Ending::Failed(_, reason) | Ending::Crashed(reason) => reason.clone(),
+            Ending::Done => Reason::default(),
+        };
+        if let Some((id, state)) = self.spreading.sent.clone() {
+            if self.spreading.ended.is_full() {
+                self.spreading.ended.remove(0);
+            }
+            let _ = self.spreading.ended.push(SpreadEnded {
+                number: self.spreading.files_sent,
+                id,
+                state,
+                failed,
+            });
         }
         self.spreading.files_sent += 1;
         self.node.on_event(now, &Event::SpreadEnded, &mut self.actions);
@@ -186,7 +200,10 @@ impl Daemon<'_> {
     #[inline(never)]
     pub(in super::super) fn on_receiving_ended(&mut self, now: Instant, ending: &Ending) {
         if let Ending::Failed(_, reason) | Ending::Crashed(reason) = ending {
-            warn!("{reason}");
+            // It was ended for another.
+            if !reason.is_empty() {
+                warn!("{reason}");
+            }
         } else if let Some((id, ReceiveState { blocks: (all, here), .. })) = &self.spreading.received {
             info!("{id}: {here} of {all} blocks are here");
         }
@@ -212,6 +229,7 @@ impl Daemon<'_> {
                 if let Some((_, received)) = &mut self.spreading.received {
                     *received = *state;
                 }
+                self.on_event(now, &Event::Receiving(Duration::from_millis(state.silent_ms)));
             }
             _ => {}
         }

@@ -315,6 +315,7 @@ impl Receiving {
         let blocks = self.receiver.what().cut.blocks();
         let here = (0..blocks).filter(|block| self.receiver.is_here(*block)).count();
         let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        ReceiveState { blocks: (number(blocks), number(here as u64)), ..self.state }
+        let silent_ms = now().since(self.receiver.heard()).as_millis();
+        ReceiveState { blocks: (number(blocks), number(here as u64)), silent_ms, ..self.state }
     }
 }

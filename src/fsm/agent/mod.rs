@@ -322,7 +322,8 @@ impl<'a> Agent<'a> {
                 }
             }
             Event::Lacks(report) => self.on_lacks(report, actions),
-            Event::ReceivingEnded(is_refused) => self.on_receiving_ended(*is_refused),
+            Event::Receiving(silence) => self.on_receiving(now, *silence),
+            Event::ReceivingEnded(is_refused) => self.on_receiving_ended(now, *is_refused, actions),
             Event::ProofPending(pending) => self.on_proof_pending(now, *pending, actions),
             Event::WorkerEnded(end) => self.on_worker_ended(now, end, actions),
             _ => {}

@@ -14,15 +14,27 @@ use crate::wire::messages::Message;
 
 /// The widest window in which an answer is given.
 const WINDOW_MOST: Duration = Duration::from_secs(60);
+/// A sender that is silent for so long and its window has ended, if another offers something.
+const SILENT: Duration = Duration::from_secs(3);
 
 /// A transmission that is received.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Following {
     transmission: u64,
     from: NodeId,
     peer: Peer,
-    /// Another is wanted: the worker ends.
-    is_stopping: bool,
+    /// When anything of it was heard last, and how long nothing need be.
+    heard: Instant,
+    window: Duration,
+    /// What is received next: the worker ends for it.
+    next: Option<(NodeId, Peer, Offer)>,
+}
+
+impl Following {
+    /// Whether its sender is gone.
+    fn is_silent(&self, now: Instant) -> bool {
+        now >= self.heard + self.window + SILENT
+    }
 }
 
 /// An answer of one that takes no part.
@@ -44,6 +56,14 @@ pub(super) struct Spreads {
     answer: Option<Answer>,
 }
 
+impl Spreads {
+    fn begin(&mut self, now: Instant, (from, peer): (NodeId, Peer), offer: &Offer, actions: &mut Actions) {
+        let (transmission, window) = (offer.transmission, window_of(offer));
+        self.following = Some(Following { transmission, from, peer, heard: now, window, next: None });
+        actions.push(Action::StartReceiving(offer.clone()));
+    }
+}
+
 impl Agent<'_> {
     /// Whether it keeps files that are sent to all hosts.
     pub fn set_takes_part(&mut self, takes_part: bool) {
@@ -53,7 +73,7 @@ impl Agent<'_> {
     /// The transmission that is received.
     #[must_use]
     pub fn receives(&self) -> Option<u64> {
-        self.spreads.following.map(|following| following.transmission)
+        self.spreads.following.as_ref().map(|following| following.transmission)
     }
 
     pub(super) fn on_offer(
@@ -69,7 +89,8 @@ impl Agent<'_> {
         if let Some(following) = &mut spreads.following
             && following.transmission == offer.transmission
         {
-            (following.from, following.peer) = (from, peer);
+            (following.from, following.peer, following.heard) = (from, peer, now);
+            following.window = window_of(offer);
             return actions.push(Action::PassOffer(offer.clone()));
         }
         // What its own controller has, it need not hear.
@@ -81,9 +102,8 @@ impl Agent<'_> {
             return;
         }
         let other = match &mut spreads.following {
-            Some(following) if offer.transmission < following.transmission => {
-                if !following.is_stopping {
-                    following.is_stopping = true;
+            Some(following) if offer.transmission < following.transmission || following.is_silent(now) => {
+                if following.next.replace((from, peer, offer.clone())).is_none() {
                     actions.push(Action::StopReceiving);
                 }
                 return;
@@ -91,13 +111,11 @@ impl Agent<'_> {
             Some(following) => following.transmission,
             None if spreads.refused == Some(offer.transmission) => 0,
             None => {
-                spreads.following =
-                    Some(Following { transmission: offer.transmission, from, peer, is_stopping: false });
-                return actions.push(Action::StartReceiving(offer.clone()));
+                return spreads.begin(now, (from, peer), offer, actions);
             }
         };
         if offer.window_ms > 0 && spreads.answer.is_none() {
-            let window = Duration::from_millis(u64::from(offer.window_ms)).min(WINDOW_MOST);
+            let window = window_of(offer);
             let Offer { transmission, section, round, .. } = *offer;
             let missing = heapless::Vec::new();
             let report = Report { transmission, section, round, is_out: true, other, missing };
@@ -107,19 +125,28 @@ impl Agent<'_> {
 
     /// The worker that receives says what it lacks.
     pub(super) fn on_lacks(&mut self, report: &Report, actions: &mut Actions) {
-        let following = self.spreads.following.filter(|one| one.transmission == report.transmission);
-        if let Some(Following { from, peer, .. }) = following {
-            actions.send(To::Node(from, peer), Message::SpreadReport(report.clone()));
+        let following = self.spreads.following.as_ref();
+        if let Some(one) = following.filter(|one| one.transmission == report.transmission) {
+            actions.send(To::Node(one.from, one.peer), Message::SpreadReport(report.clone()));
+        }
+    }
+
+    /// The worker that receives heard its sender last so long ago.
+    pub(super) fn on_receiving(&mut self, now: Instant, silence: Duration) {
+        if let Some(following) = &mut self.spreads.following {
+            let heard = Instant::from_millis(now.as_millis().saturating_sub(silence.as_millis()));
+            following.heard = following.heard.max(heard);
         }
     }
 
     /// The worker that receives has ended; `is_refused` if it could not take the file.
-    pub(super) fn on_receiving_ended(&mut self, is_refused: bool) {
-        let ended = self.spreads.following.take();
-        if let Some(Following { transmission, is_stopping: false, .. }) = ended
-            && is_refused
-        {
-            self.spreads.refused = Some(transmission);
+    pub(super) fn on_receiving_ended(&mut self, now: Instant, is_refused: bool, actions: &mut Actions) {
+        match self.spreads.following.take() {
+            Some(Following { next: Some((from, peer, offer)), .. }) => {
+                self.spreads.begin(now, (from, peer), &offer, actions);
+            }
+            Some(Following { transmission, .. }) if is_refused => self.spreads.refused = Some(transmission),
+            _ => {}
         }
     }
 
@@ -134,4 +161,9 @@ impl Agent<'_> {
     pub(super) fn answers_offer_at(&self) -> Option<Instant> {
         self.spreads.answer.as_ref().map(|answer| answer.due)
     }
+}
+
+/// The window of an offer, if it is a sensible one.
+fn window_of(offer: &Offer) -> Duration {
+    Duration::from_millis(u64::from(offer.window_ms)).min(WINDOW_MOST)
 }

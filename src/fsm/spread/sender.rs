@@ -6,6 +6,7 @@
 //!                                                        '---- all have the section: the next one --'
 //! Ask, nobody answers for some rounds --> Ended(Nobody)
 //! Ask, all have the last section      --> Ended(All), or Ended(Most) where some go on by sessions
+//! Ask, hosts take part in another's transmission --> waits until that is over
 //! Ended --> two offers that say so
 //! ```
 //!
@@ -33,6 +34,9 @@ const GRACE: Duration = Duration::from_millis(150);
 const QUIET_ROUNDS: u8 = 3;
 /// Rounds without any answer before nobody listens.
 const SILENT_ROUNDS: u8 = 4;
+/// How long it waits until it asks again whether another's transmission is over, and how long in all.
+const WAIT: Duration = Duration::from_secs(1);
+const WAIT_MOST: Duration = Duration::from_secs(3_600);
 /// Repair for so few hosts ends after [`ROUNDS`]: a session serves them with as many bytes.
 const FEW: u32 = 2;
 const ROUNDS: u16 = 8;
@@ -56,7 +60,7 @@ pub enum Ending {
     Most,
     /// Nobody listened.
     Nobody,
-    /// Another controller sends: this one leaves it to that.
+    /// Another controller sends, and does not end.
     Yielded,
     /// The caller stopped it: the patch was deleted, an operator said so.
     Stopped,
@@ -71,6 +75,8 @@ pub struct Answers {
     pub complete: u32,
     /// Hosts that take no part.
     pub out: u32,
+    /// Hosts that take part in another's transmission, which goes first.
+    pub busy: u32,
     /// Packets that all of them lack together.
     pub missing: u64,
     /// The host that lacks most, and how many packets.
@@ -99,6 +105,10 @@ enum Phase {
     Ask,
     /// Until then.
     Listen {
+        until: Instant,
+    },
+    /// Another sends. Until then.
+    Wait {
         until: Instant,
     },
     Ended(Ending),
@@ -135,6 +145,8 @@ pub struct Sender {
     skips: bool,
     /// Offers left that say that it is over.
     farewells: u8,
+    /// Since when another sends.
+    waits_since: Option<Instant>,
     sent: Sent,
 }
 
@@ -174,6 +186,7 @@ impl Sender {
             is_wanted: false,
             skips: true,
             farewells: FAREWELLS,
+            waits_since: None,
             sent: Sent::default(),
         }
     }
@@ -224,13 +237,6 @@ impl Sender {
         self.end(Ending::Stopped);
     }
 
-    /// Another controller sends to the same hosts. The transmission with the lower number goes on.
-    pub fn on_other(&mut self, transmission: u64) {
-        if transmission < self.what.id {
-            self.end(Ending::Yielded);
-        }
-    }
-
     fn end(&mut self, ending: Ending) {
         if self.ending().is_none() {
             self.phase = Phase::Ended(ending);
@@ -239,13 +245,16 @@ impl Sender {
 
     /// Takes a host's answer. One of another section or round comes too late and says nothing new.
     pub fn on_report(&mut self, from: NodeId, report: &Report) {
-        if report.other != 0 && report.transmission == self.what.id {
-            self.on_other(report.other);
-        }
         let is_asked = matches!(self.phase, Phase::Listen { .. })
             && (report.transmission, report.section, report.round)
                 == (self.what.id, self.section, self.round);
         if !is_asked {
+            return;
+        }
+        if report.other != 0 {
+            // Of one with a higher number the host takes leave.
+            let goes_first = report.other < self.what.id;
+            self.answers.busy = self.answers.busy.saturating_add(u32::from(goes_first));
             return;
         }
         if report.is_out {
@@ -355,11 +364,13 @@ impl Sender {
                     self.phase = Phase::Listen { until: now + window + GRACE };
                     return Some(self.offer(window));
                 }
+                Phase::Wait { until } if now < until => return None,
+                Phase::Wait { .. } => self.phase = Phase::Ask,
                 Phase::Listen { until } => {
                     if now < until && !self.has_all() {
                         return None;
                     }
-                    self.on_round();
+                    self.on_round(now);
                 }
             }
         }
@@ -371,15 +382,27 @@ impl Sender {
         match self.phase {
             Phase::Ended(_) => None,
             Phase::Announce { .. } => Some(self.due),
-            Phase::Listen { until } => Some(until),
+            Phase::Listen { until } | Phase::Wait { until } => Some(until),
             _ => Some(self.pace.at(self.packet_bytes())),
         }
     }
 
     /// What the round says about what is sent next.
-    fn on_round(&mut self) {
+    fn on_round(&mut self, now: Instant) {
         let answers = self.answers;
         self.last_answers = answers;
+        if answers.busy > 0 {
+            let since = *self.waits_since.get_or_insert(now);
+            self.silent = 0;
+            // What hosts have of the section is known only then.
+            self.skips = true;
+            self.phase = match now.since(since) >= WAIT_MOST {
+                true => Phase::Ended(Ending::Yielded),
+                false => Phase::Wait { until: now + WAIT },
+            };
+            return;
+        }
+        self.waits_since = None;
         if !self.is_wanted && answers.hosts > 0 {
             // The question was whether anybody wants it.
             (self.is_wanted, self.silent) = (true, 0);

@@ -391,15 +391,37 @@ fn nobody_listens_and_nothing_is_sent() {
 #[test]
 fn of_two_controllers_one_sends() {
     let mut play = Play::new(MIB, 1, 0, false);
-    play.sender.on_other(78);
-    assert_eq!(play.sender.ending(), None);
-    play.sender.on_other(76);
-    assert_eq!(play.sender.ending(), Some(Ending::Yielded));
-    for _ in 0..2 {
-        let over = play.sender.next(play.now, 1);
-        assert!(matches!(over, Some(Step::Offer(Offer { section: OVER, .. }))), "{over:?}");
+    // A host that is with another's, with a lower number, and one whose number is higher.
+    let mut answer = |play: &mut Play, other: u64| {
+        let asked = loop {
+            match play.sender.next(play.now, 1) {
+                Some(Step::Offer(offer)) if offer.window_ms > 0 => break offer,
+                Some(_) => {}
+                None => play.now = play.sender.poll_at().unwrap(),
+            }
+        };
+        let Offer { transmission, section, round, .. } = asked;
+        let missing = heapless::Vec::new();
+        let report = Report { transmission, section, round, is_out: true, other, missing };
+        play.sender.on_report(NodeId(1), &report);
+        play.now = play.now + Duration::from_secs(1);
+    };
+    for _ in 0..100 {
+        answer(&mut play, 76);
+        assert_eq!((play.sender.next(play.now, 1), play.sender.sent().source), (None, 0), "it waits");
+        assert_eq!(play.sender.last_answers().busy, 1);
     }
-    assert_eq!((play.sender.next(play.now, 1), play.sender.poll_at()), (None, None));
+    answer(&mut play, 78);
+    play.sender.next(play.now, 1);
+    assert_eq!(play.sender.last_answers().busy, 0);
+    // One that holds on for ever is not waited for for ever.
+    while play.sender.ending().is_none() {
+        answer(&mut play, 76);
+        play.sender.next(play.now, 1);
+    }
+    assert_eq!(play.sender.ending(), Some(Ending::Yielded));
+    while play.sender.next(play.now, 1).is_some() {}
+    assert_eq!(play.sender.poll_at(), None);
 }
 
 #[test]
