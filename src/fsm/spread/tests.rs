@@ -392,7 +392,7 @@ fn nobody_listens_and_nothing_is_sent() {
 fn of_two_controllers_one_sends() {
     let mut play = Play::new(MIB, 1, 0, false);
     // A host that is with another's, with a lower number, and one whose number is higher.
-    let mut answer = |play: &mut Play, other: u64| {
+    let answer = |play: &mut Play, other: u64| {
         let asked = loop {
             match play.sender.next(play.now, 1) {
                 Some(Step::Offer(offer)) if offer.window_ms > 0 => break offer,
