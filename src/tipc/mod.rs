@@ -15,6 +15,8 @@ pub mod services;
 #[cfg(feature = "tipc")]
 pub mod socket;
 #[cfg(feature = "tipc")]
+pub mod spread;
+#[cfg(feature = "tipc")]
 pub mod stream;
 pub mod subscription;
 #[cfg(feature = "tipc")]
@@ -31,6 +33,8 @@ pub mod watcher;
 
 #[cfg(feature = "tipc")]
 pub use batch::Batch;
+#[cfg(feature = "tipc")]
+pub use spread::SPREAD_SOCKETS;
 #[cfg(feature = "tipc")]
 pub use stream::{Listener, Stream};
 #[cfg(feature = "tipc")]

@@ -5,6 +5,7 @@
 //! | `service_type` | controllers, for datagrams: their node's address |
 //! | `service_type` + 1 | agents, for datagrams: the same |
 //! | `service_type` + 2, + 3 | controllers, agents, for sessions: the same |
+//! | `service_type` + 4 | agents, while a file is sent to all of them: 0 |
 
 use crate::wire::frame::Role;
 
@@ -13,7 +14,7 @@ use crate::wire::frame::Role;
 pub struct Services(u32);
 
 impl Services {
-    /// The four service types from this one on.
+    /// The five service types from this one on.
     #[must_use]
     pub fn from(service_type: u32) -> Self {
         Self(service_type)
@@ -23,6 +24,12 @@ impl Services {
     #[must_use]
     pub fn datagrams(self, role: Role) -> u32 {
         self.0 + role as u32
+    }
+
+    /// The service type of files that are sent to all agents.
+    #[must_use]
+    pub fn spread(self) -> u32 {
+        self.0 + 4
     }
 
     /// The service type of a role's sessions.

@@ -106,6 +106,17 @@ impl Socket {
         Ok(socket)
     }
 
+    /// A socket whose multicasts leave each bearer once, as broadcasts of TIPC, and are dropped where they cannot be
+    /// delivered.
+    ///
+    /// # Errors
+    /// As `socket(2)`.
+    pub fn broadcast() -> io::Result<Self> {
+        let socket = Self(sys::socket(libc::SOCK_RDM)?);
+        sys::broadcast_multicasts(socket.as_fd())?;
+        Ok(socket)
+    }
+
     /// A socket for messages over a connection (`SOCK_SEQPACKET`).
     ///
     /// # Errors

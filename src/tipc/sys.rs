@@ -95,6 +95,7 @@ const TIPC_ERRINFO: c_int = 1;
 const TIPC_RETDATA: c_int = 2;
 const TIPC_DESTNAME: c_int = 3;
 const TIPC_DEST_DROPPABLE: c_int = 129;
+const TIPC_MCAST_BROADCAST: c_int = 133;
 const TIPC_MCAST_REPLICAST: c_int = 134;
 const SIOCGETLINKNAME: u32 = 0x89e0;
 const SIOCGETNODEID: u32 = 0x89e1;
@@ -196,11 +197,21 @@ pub fn have_returned(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// As `setsockopt(2)`.
 pub fn replicate_multicasts(socket: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: this option has no value, and the kernel accepts no pointer to one.
-    check(unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_TIPC, TIPC_MCAST_REPLICAST, std::ptr::null(), 0)
-    })
-    .map(|_| ())
+    choose(socket, TIPC_MCAST_REPLICAST)
+}
+
+/// Makes the kernel send a multicast once by each bearer.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn broadcast_multicasts(socket: BorrowedFd<'_>) -> io::Result<()> {
+    choose(socket, TIPC_MCAST_BROADCAST)
+}
+
+fn choose(socket: BorrowedFd<'_>, option: c_int) -> io::Result<()> {
+    // SAFETY: these options have no value, and the kernel accepts no pointer to one.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_TIPC, option, std::ptr::null(), 0) })
+        .map(|_| ())
 }
 
 /// Binds a socket to an address, or unbinds it from one.

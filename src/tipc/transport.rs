@@ -217,6 +217,11 @@ impl Transport {
         self.endpoints.iter_mut().flatten()
     }
 
+    /// The cluster's service types.
+    pub(super) fn services(&self) -> Services {
+        self.services
+    }
+
     /// Sends a datagram from a role's socket, without waiting. Returns the reason if the
     /// datagram is known at once to be undeliverable. An empty group is no error.
     ///

@@ -100,7 +100,6 @@ mod rig;
 mod rollouts;
 mod rotation;
 mod sessions;
-#[cfg(not(feature = "tipc"))]
 mod spread;
 mod switch;
 mod sys;

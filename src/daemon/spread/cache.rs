@@ -146,12 +146,11 @@ impl Cache {
                 files.push((found.mtime(), found.blocks().saturating_mul(512), entry.path()));
             }
         }
-        files.sort_unstable();
         let mut left = files.iter().map(|(_, bytes, _)| *bytes).fold(0, u64::saturating_add);
-        for (_, bytes, path) in files {
-            if left <= most {
-                break;
-            }
+        while left > most
+            && let Some(oldest) = (0..files.len()).min_by_key(|at| files[*at].0)
+        {
+            let (_, bytes, path) = files.swap_remove(oldest);
             fs::remove_file(path)?;
             left -= bytes;
         }

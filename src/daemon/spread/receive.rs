@@ -226,8 +226,8 @@ impl Receiving {
         let block = ready.block;
         let what = self.receiver.what().clone();
         let mut missing: heapless::Vec<u16, MISSING_PACKETS> = heapless::Vec::new();
-        let wrong = |why: &dyn std::fmt::Debug| io::Error::other(format!("{why:?}"));
-        let numbers = self.receiver.missing_of(block, &mut missing).ok_or_else(|| wrong(&"block"))?;
+        let wrong = || io::Error::other("its packets make no block");
+        let numbers = self.receiver.missing_of(block, &mut missing).ok_or_else(wrong)?;
         let length = usize::from(what.packet_bytes);
         let bytes = what.cut.block_bytes(block);
         let mut packet = vec![0; length];
@@ -235,16 +235,16 @@ impl Receiving {
             let mut packets = std::mem::take(&mut self.repair[(block % SECTION_BLOCKS as u64) as usize]);
             packets.truncate(numbers.len() * length);
             let mut decoder =
-                Decoder::new(&self.code, &missing, numbers, &mut packets).map_err(|error| wrong(&error))?;
+                Decoder::new(&self.code, &missing, numbers, &mut packets).map_err(|_| wrong())?;
             for number in (0..what.packets(block)).filter(|number| missing.binary_search(number).is_err()) {
                 let from = u64::from(number) * length as u64;
                 let here = bytes.saturating_sub(from).min(length as u64) as usize;
                 self.file.read_exact_at(&mut packet[..here], block * BLOCK_BYTES + from)?;
                 packet[here..].fill(0);
-                decoder.subtract(number, &packet).map_err(|error| wrong(&error))?;
+                decoder.subtract(number, &packet).map_err(|_| wrong())?;
             }
             for (at, number) in missing.iter().enumerate() {
-                decoder.recover(at, &mut packet).map_err(|error| wrong(&error))?;
+                decoder.recover(at, &mut packet).map_err(|_| wrong())?;
                 self.write(block, *number, &packet)?;
             }
         }

@@ -196,7 +196,7 @@ impl<'a> Sending<'a> {
                 out.fill(0);
                 for (source, packet) in (0..).zip(self.content.chunks_exact(PACKET_BYTES)) {
                     let added = self.code.add(out, number, source, packet);
-                    added.map_err(|error| io::Error::other(format!("{error:?}")))?;
+                    added.map_err(|_| io::ErrorKind::InvalidData)?;
                 }
             }
         }

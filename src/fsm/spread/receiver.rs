@@ -86,7 +86,9 @@ enum BlockState {
 }
 
 impl Block {
-    const EMPTY: Self = Self { here: [0; WORDS], repair: Vec::new(), state: BlockState::Open };
+    const fn empty() -> Self {
+        Self { here: [0; WORDS], repair: Vec::new(), state: BlockState::Open }
+    }
 
     fn source_packets(&self) -> u16 {
         let ones = self.here.iter().map(|word| word.count_ones()).fold(0, u32::saturating_add);
@@ -143,7 +145,8 @@ impl Receiver {
             what,
             section: 0,
             proof: None,
-            blocks: [Block::EMPTY; SECTION_BLOCKS],
+            // One by one: as a constant they would lie in the binary.
+            blocks: core::array::from_fn(|_| Block::empty()),
             done: [0; FILE_BLOCKS / 64],
             poisoned: 0,
             is_out: false,
@@ -402,7 +405,7 @@ impl Receiver {
             }
             return;
         }
-        *here = Block::EMPTY;
+        *here = Block::empty();
         self.poisoned = self.poisoned.saturating_add(1);
         if self.poisoned >= POISONED {
             self.leave();
@@ -416,7 +419,7 @@ impl Receiver {
         for at in 0..SECTION_BLOCKS {
             let is_here = self.is_here(self.block(at));
             if let Some(here) = self.blocks.get_mut(at) {
-                *here = Block::EMPTY;
+                *here = Block::empty();
                 if is_here {
                     here.state = BlockState::Here;
                 }
