@@ -63,19 +63,21 @@ pub fn spread(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
             return Err(Failure::new(Exit::TimedOut, sentence));
         }
         thread::sleep(POLL);
-        row = look(&mut client, &Request::Spreading)?;
+        // As a constant it would take the space of the largest request.
+        let again = Request::Spreading;
+        row = look(&mut client, &again)?;
     }
 }
 
 fn look(client: &mut Client, request: &Request) -> Result<SpreadRow, Failure> {
-    let mut found = SpreadRow::default();
+    let mut found = None;
     client.ask(request, |reply| {
         if let Reply::Spreading(row) = reply {
-            found = row;
+            found = Some(row);
         }
         Ok(())
     })?;
-    Ok(found)
+    found.ok_or_else(|| Failure::new(Exit::Refused, "the daemon does not say what it sends; see its log"))
 }
 
 fn show(row: &SpreadRow, out: &mut Out) -> Result<(), Failure> {

@@ -49,7 +49,7 @@ const PARTS: &[JsonPart] = &[
     }),
     (Scope::Node, "interface", |all| Value::or_null(all.row.interfaces.first().map(interface_json))),
     (Scope::Node, "interfaces", |all| Value::list(all.row.interfaces.iter().map(interface_json))),
-    (Scope::Node, "spread", |all| Value::or_null(all.spread.as_ref().map(spread::json))),
+    (Scope::Node, "spread", |all| Value::or_null(all.spread.as_deref().map(spread::json))),
     (Scope::Node, "controller", |all| all.part(Scope::Controller)),
     (Scope::Node, "agent", |all| all.part(Scope::Agent)),
     (Scope::Node, "at_work", |all| Value::list(all.workers.iter().map(worker_json))),

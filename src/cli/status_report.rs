@@ -27,7 +27,7 @@ pub struct StatusReport {
     /// The last rollout, if any.
     pub rollout: Option<RolloutRow>,
     /// What is sent to all hosts at once and received, if anything was.
-    pub spread: Option<SpreadRow>,
+    pub spread: Option<Box<SpreadRow>>,
     /// Counters by name.
     pub counters: Vec<(String, u64)>,
     /// The daemon's resident memory; `None` if /proc does not show it.
@@ -60,7 +60,7 @@ impl StatusReport {
                 Reply::Host(row) => all.hosts.push(row),
                 Reply::Worker(row) => all.workers.push(row),
                 Reply::Rollout(row) => all.rollout = Some(row),
-                Reply::Spreading(row) => all.spread = Some(row),
+                Reply::Spreading(row) => all.spread = Some(Box::new(row)),
                 Reply::Counter { name, count } => all.counters.push((name.to_string(), count)),
                 _ => {}
             }

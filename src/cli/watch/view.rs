@@ -67,7 +67,7 @@ impl WatchState {
         if let Some(row) = &self.report.rollout {
             lines.extend(rollout::lines(row, &[], style, true).into_iter().map(|(_, line)| line));
         }
-        lines.extend(self.report.spread.iter().flat_map(spread::lines));
+        lines.extend(self.report.spread.as_deref().into_iter().flat_map(spread::lines));
         if row.is_controller {
             lines.push(format!("{} hosts{}", row.hosts, by_state(&row.hosts_by)));
         }
