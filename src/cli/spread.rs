@@ -208,6 +208,7 @@ pub fn json(row: &SpreadRow) -> Value {
         });
         Value::object([
             ("id", Value::text(id)),
+            ("transmission", Value::text(format_args!("{:016x}", state.transmission))),
             ("size_bytes", state.size_bytes.into()),
             ("done_bytes", state.done_bytes.into()),
             ("source_bytes", source.into()),

@@ -50,6 +50,8 @@ pub enum SpreadInput {
 /// How far a file is sent to all hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpreadState {
+    /// The transmission's number.
+    pub transmission: u64,
     /// The file's size, in bytes.
     pub size_bytes: u64,
     /// Bytes of the sections that are sent and repaired.

@@ -4,6 +4,14 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+#[cfg(not(feature = "tipc"))]
+use {
+    std::net::UdpSocket,
+    thimble::config::keys::KeyFile,
+    thimble::limits::{DATAGRAM_BYTES, PACKET_BYTES},
+    thimble::wire::keys::{Key, KeyClass},
+    thimble::wire::packet::{Packet, Part},
+};
 
 use crate::cluster::{Cluster, Node, thimble};
 use crate::files::noise;
@@ -286,6 +294,58 @@ fn what_cannot_be_sent_is_refused_with_the_reason() {
     let said = cluster.thimble(&["spread", "HERE-1"]).ok();
     assert!(said.contains("none that listens lacks it"), "{said}");
     assert_eq!(spread(&cluster)["sent"]["source_bytes"], 0);
+}
+
+/// What has the key of all agents and is not of the file costs hosts their blocks, after three of which they go over to
+/// sessions. None of it is ever installed.
+#[test]
+#[cfg(not(feature = "tipc"))]
+fn false_packets_cost_blocks_and_never_reach_an_install() {
+    need_root!();
+    let cluster = Cluster::of("spread-false", 1, 2).start();
+    patch(&cluster, "FALSE-1", 4 * MIB);
+    let sending = begin(&cluster, &["FALSE-1", "--rate", "4Mbit"]);
+    wait::until_true("it is sent", || spread(&cluster)["sent"]["source_bytes"].as_u64() > Some(0));
+    let text = spread(&cluster)["sent"]["transmission"].as_str().unwrap().to_owned();
+    let transmission = u64::from_str_radix(&text, 16).unwrap();
+    let keys = KeyFile::read(&cluster.nodes[1].key_file()).unwrap().ring();
+    let slot = keys.send_slot();
+    let key = keys.key(slot, KeyClass::Group).unwrap();
+    let (any, group) = match crate::over::is_ipv6() {
+        true => ("[::]:0", "[ff15::54:4a]:7490"),
+        false => ("0.0.0.0:0", "239.255.84.74:7490"),
+    };
+    let socket = cluster.stranger.enter(|| UdpSocket::bind(any)).unwrap();
+    let mut datagram = [0; DATAGRAM_BYTES];
+    let mut send = |part, content: &[u8], key| {
+        let length = Packet { transmission, part, content }.emit(slot, key, &mut datagram);
+        socket.send_to(&datagram[..length], group).unwrap();
+    };
+    // Of each block that is still to come its last packets, before the true ones; and some that are nothing.
+    wait::until_true("each host has lost three blocks", || {
+        for number in 500..520 {
+            for block in 0..5 {
+                send(Part::Source { block, number }, &[7; PACKET_BYTES], &key);
+            }
+        }
+        send(Part::Proof { section: 0 }, &[7; 64], &key);
+        send(Part::Source { block: 99, number: 0 }, &[7; PACKET_BYTES], &key);
+        send(Part::Source { block: 0, number: 3 }, &[7; 5], &key);
+        send(Part::Source { block: 0, number: 3 }, &[7; PACKET_BYTES], &Key([9; 32]));
+        cluster.nodes[1..].iter().all(|host| host.counter("spread_blocks_false") >= 3)
+    });
+    ended(sending);
+    for host in &cluster.nodes[1..] {
+        assert!(
+            host.counter("spread_packets_unauthenticated") > 0
+                && host.counter("spread_packets_malformed") > 0
+        );
+        let log = host.log();
+        assert!(log.contains("somebody with the key of all agents sends what is not of the file"), "{log}");
+    }
+    cluster.thimble(&["apply", "FALSE-1"]).ok();
+    cluster.thimble(&["host-install", "agent-1", "agent-2"]).ok();
+    assert!((1..3).all(|host| is_installed(&cluster.nodes[host], "FALSE-1", 4 * MIB)));
 }
 
 /// Begins a rollout, without waiting for its end.

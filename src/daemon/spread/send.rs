@@ -236,6 +236,7 @@ impl<'a> Sending<'a> {
             _ => (cut.first_block(u64::from(sender.section())) * BLOCK_BYTES).min(cut.size_bytes()),
         };
         SpreadState {
+            transmission: sender.what().id,
             size_bytes: cut.size_bytes(),
             done_bytes,
             sent_bytes: [sent.source * packet, sent.repair * packet, sent.other * OTHER_BYTES],
