@@ -29,6 +29,8 @@ const SILENT: Duration = Duration::from_secs(30);
 const REPORT_APART: Duration = Duration::from_secs(1);
 /// How often it is looked whether the disk is done.
 const LOOK_APART: Duration = Duration::from_millis(100);
+/// How long after its moment an answer still counts.
+const ANSWER_LATE: Duration = Duration::from_millis(100);
 /// Packets between two looks at anything else.
 const PACKETS: u32 = 64;
 
@@ -146,7 +148,11 @@ impl Receiving {
             }
             let at = now();
             self.note_blocks(false);
-            while let Some(report) = self.receiver.report(at) {
+            // What lies in the socket is not missing; but a host that does not keep up says so, too.
+            let is_late = self.receiver.poll_at().is_some_and(|due| at.since(due) >= ANSWER_LATE);
+            if (left > 0 || is_late)
+                && let Some(report) = self.receiver.report(at)
+            {
                 reporter.report(&Report::Lacks(report))?;
             }
             let is_over = self.receiver.is_over() || at.since(self.receiver.heard()) >= SILENT;

@@ -17,8 +17,11 @@
 //! lacks in the end it fetches by a session, as it would have all of it.
 
 pub mod pace;
+mod probes;
 pub mod receiver;
+mod repairs;
 pub mod sender;
+mod told;
 
 #[cfg(test)]
 mod tests;
@@ -87,4 +90,10 @@ pub fn window(hosts: usize) -> Duration {
     /// What an agent accepts.
     const MOST_MS: u64 = 60_000;
     Duration::from_millis((hosts as u64).clamp(LEAST_MS, MOST_MS))
+}
+
+/// As many repair packets as a section may have that has so many source packets: half as many, and some for the
+/// smallest.
+fn repair_of(packets: u32) -> u32 {
+    (packets / 2).saturating_add(16)
 }

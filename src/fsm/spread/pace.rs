@@ -1,6 +1,7 @@
 //! How fast a file is sent.
 //!
-//! Never faster than the operator's limit. Where hosts report loss, half the rate is tried. If nearly as much
+//! Never faster than the operator's limit. It begins slowly, and doubles the rate while hosts report no loss. Where they
+//! do, half the rate is tried. If nearly as much
 //! arrives as before, a queue was full, and the lower rate stays; if half as much does, a link loses whatever is
 //! sent, and the former rate comes back. Without loss the rate rises to the limit again.
 
@@ -10,6 +11,8 @@ use crate::time::{Duration, Instant};
 const BURST_BYTES: u64 = 16 * 1_024;
 /// The slowest rate that is tried, in bytes for a second.
 const LEAST: u64 = 16 * 1_024;
+/// The rate at which it begins, unless the limit is lower, in bytes for a second.
+const FIRST: u64 = 5_000_000;
 /// Loss from which half the rate is tried, of a thousand packets.
 const LOSS: u32 = 20;
 /// For how many passes a rate stays after a trial that helped, and after one that did not.
@@ -27,6 +30,8 @@ pub struct Pace {
     /// The rate and loss before half of it was tried.
     tried: Option<(u64, u32)>,
     hold: u8,
+    /// No loss has been reported yet.
+    is_rising: bool,
 }
 
 impl Pace {
@@ -34,7 +39,13 @@ impl Pace {
     #[must_use]
     pub fn new(now: Instant, most: u64) -> Self {
         let most = most.max(LEAST);
-        Self { most, rate: most, credit: 0, counted: now, tried: None, hold: 0 }
+        Self { most, rate: most.min(FIRST), credit: 0, counted: now, tried: None, hold: 0, is_rising: true }
+    }
+
+    /// Whether it is faster than it began.
+    #[must_use]
+    pub const fn is_fast(&self) -> bool {
+        self.rate > FIRST
     }
 
     /// Bytes for a second.
@@ -75,8 +86,10 @@ impl Pace {
     /// A pass at this rate has ended with this loss, of a thousand packets.
     pub fn learn(&mut self, loss: u32) {
         if let Some((rate, loss_before)) = self.tried.take() {
-            let arrived =
-                |rate: u64, loss: u32| rate.saturating_mul(u64::from(1_000_u32.saturating_sub(loss)));
+            // What is lost is sent again, and takes time to find.
+            let arrived = |rate: u64, loss: u32| {
+                rate.saturating_mul(u64::from(1_000_u32.saturating_sub(loss.saturating_mul(2))))
+            };
             let (now, before) = (arrived(self.rate, loss), arrived(rate, loss_before));
             let has_helped = now.saturating_mul(4) >= before.saturating_mul(3);
             self.hold = if has_helped { HOLD.0 } else { HOLD.1 };
@@ -86,10 +99,12 @@ impl Pace {
         } else if self.hold > 0 {
             self.hold = self.hold.saturating_sub(1);
         } else if loss >= LOSS {
+            self.is_rising = false;
             self.tried = Some((self.rate, loss));
             self.rate = (self.rate / 2).max(LEAST);
         } else {
-            self.rate = self.rate.saturating_add(self.rate / 4).min(self.most);
+            let more = if self.is_rising { self.rate } else { self.rate / 4 };
+            self.rate = self.rate.saturating_add(more).min(self.most);
         }
     }
 }
@@ -106,6 +121,8 @@ mod tests {
     fn no_more_is_sent_than_the_rate() {
         for (rate, bytes) in [(2_500_000, 1_180), (20_000, 1_180), (125_000_000, 1_180)] {
             let mut pace = Pace::new(at(0), rate);
+            // It has risen as far as it may.
+            (0..10).for_each(|_| pace.learn(0));
             let (mut now, mut sent) = (at(0), 0);
             while now < at(10_000) {
                 if pace.take(now, bytes) {

@@ -264,9 +264,11 @@ impl Receiver {
         let block = self.block(at);
         match self.blocks.get(at) {
             Some(here) if here.state == BlockState::Open => {
-                let needed = self.what.packets(block).saturating_sub(here.source_packets());
+                let lacks = self.what.packets(block).saturating_sub(here.source_packets());
+                // What repair packets do not find is not repaired, however many are here.
+                let repair = if usize::from(lacks) > MISSING_PACKETS { 0 } else { here.repair_packets() };
                 // Without the proof no block is checked; it comes before the next packets.
-                needed.saturating_sub(here.repair_packets()).max(u16::from(self.proof.is_none()))
+                lacks.saturating_sub(repair).max(u16::from(self.proof.is_none()))
             }
             _ => 0,
         }

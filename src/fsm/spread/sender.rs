@@ -13,8 +13,11 @@
 //! The driver calls [`Sender::next`] until it has nothing more to send, and again at [`Sender::poll_at`].
 
 use super::pace::Pace;
+use super::probes::{GRACE, Probes, permille};
+use super::repairs::{Need, Repairs};
+pub use super::told::{Answers, Ending, Sent, Step};
 use super::{OVER, Offer, Report, Transmission, window};
-use crate::limits::{DATAGRAM_BYTES, MISSING_PACKETS, REPAIR_PACKETS, SECTION_BLOCKS};
+use crate::limits::{DATAGRAM_BYTES, SECTION_BLOCKS};
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::packet::{ENVELOPE_BYTES, Part};
@@ -27,8 +30,6 @@ const OFFERS_APART: Duration = Duration::from_millis(250);
 const FAREWELLS: u8 = 2;
 /// Proofs before the packets of a section: without one a host checks nothing.
 const PROOFS: u8 = 3;
-/// How long after the window the last answers are waited for.
-const GRACE: Duration = Duration::from_millis(150);
 /// Rounds without a lack, of which hosts may have missed the question, before a section counts as had by all.
 /// If as many hosts say that they have it as ever answered, one is enough.
 const QUIET_ROUNDS: u8 = 3;
@@ -40,48 +41,6 @@ const WAIT_MOST: Duration = Duration::from_secs(3_600);
 /// Repair for so few hosts ends after [`ROUNDS`]: a session serves them with as many bytes.
 const FEW: u32 = 2;
 const ROUNDS: u16 = 8;
-
-/// What to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "one at a time, on the stack")]
-pub enum Step {
-    /// This offer, to all agents.
-    Offer(Offer),
-    /// This packet.
-    Packet(Part),
-}
-
-/// How a transmission ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// All hosts that took part have the file.
-    All,
-    /// Some have not: they fetch what they lack.
-    Most,
-    /// Nobody listened.
-    Nobody,
-    /// Another controller sends, and does not end.
-    Yielded,
-    /// The caller stopped it: the patch was deleted, an operator said so.
-    Stopped,
-}
-
-/// What hosts said in one round.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Answers {
-    /// Hosts that answered and take part.
-    pub hosts: u32,
-    /// Of them, those that have the whole section.
-    pub complete: u32,
-    /// Hosts that take no part.
-    pub out: u32,
-    /// Hosts that take part in another's transmission, which goes first.
-    pub busy: u32,
-    /// Packets that all of them lack together.
-    pub missing: u64,
-    /// The host that lacks most, and how many packets.
-    pub slowest: Option<(NodeId, u32)>,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -101,6 +60,11 @@ enum Phase {
     },
     Repair {
         block: u8,
+    },
+    /// The source packets of a block again: some hosts lack more than repair packets find.
+    Resend {
+        block: u8,
+        number: u16,
     },
     Ask,
     /// Until then.
@@ -124,18 +88,15 @@ pub struct Sender {
     due: Instant,
     section: u32,
     round: u16,
-    /// Repair packets that each block of the section still needs, and the number of its next one.
-    needs: [u16; SECTION_BLOCKS],
-    next_repair: [u16; SECTION_BLOCKS],
-    /// Repair packets that this section may still have: half as many as it has source packets. Hosts that
-    /// lack more than that came too late, or lie.
-    repair_left: u32,
+    repairs: Repairs,
     answers: Answers,
     last_answers: Answers,
     /// The most hosts that answered in one round.
     most_hosts: u32,
     /// How many may answer.
     known_hosts: u32,
+    /// Rounds since the source packets of the section were sent.
+    passes: u16,
     quiet: u8,
     silent: u8,
     is_with_laggards: bool,
@@ -147,25 +108,17 @@ pub struct Sender {
     farewells: u8,
     /// Since when another sends.
     waits_since: Option<Instant>,
+    probes: Probes,
+    /// It stops for the answers to one of them.
+    stops_until: Option<Instant>,
     sent: Sent,
-}
-
-/// What was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// Source packets.
-    pub source: u64,
-    /// Repair packets.
-    pub repair: u64,
-    /// Proofs and offers.
-    pub other: u64,
 }
 
 impl Sender {
     /// Sends `what`, at most `most` bytes for a second.
     #[must_use]
     pub fn new(now: Instant, what: Transmission, most: u64) -> Self {
-        let repair_left = what.section_packets(0) / 2;
+        let repairs = Repairs::new(what.section_packets(0));
         Self {
             what,
             pace: Pace::new(now, most),
@@ -173,13 +126,12 @@ impl Sender {
             due: now,
             section: 0,
             round: 0,
-            needs: [0; SECTION_BLOCKS],
-            next_repair: [0; SECTION_BLOCKS],
-            repair_left,
+            repairs,
             answers: Answers::default(),
             last_answers: Answers::default(),
             most_hosts: 0,
             known_hosts: 0,
+            passes: 0,
             quiet: 0,
             silent: 0,
             is_with_laggards: false,
@@ -187,6 +139,8 @@ impl Sender {
             skips: true,
             farewells: FAREWELLS,
             waits_since: None,
+            probes: Probes::new(now),
+            stops_until: None,
             sent: Sent::default(),
         }
     }
@@ -245,6 +199,10 @@ impl Sender {
 
     /// Takes a host's answer. One of another section or round comes too late and says nothing new.
     pub fn on_report(&mut self, from: NodeId, report: &Report) {
+        let is_of_section = (report.transmission, report.section) == (self.what.id, self.section);
+        if is_of_section && self.probes.on_report(&self.what, report) {
+            return;
+        }
         let is_asked = matches!(self.phase, Phase::Listen { .. })
             && (report.transmission, report.section, report.round)
                 == (self.what.id, self.section, self.round);
@@ -261,14 +219,7 @@ impl Sender {
             self.answers.out = self.answers.out.saturating_add(1);
             return;
         }
-        let mut missing: u32 = 0;
-        for (need, of_host) in self.needs.iter_mut().zip(&report.missing) {
-            missing = missing.saturating_add(u32::from(*of_host));
-            // Of a block that lacks more nothing is found: a session has it.
-            if usize::from(*of_host) <= MISSING_PACKETS {
-                *need = (*need).max(*of_host);
-            }
-        }
+        let missing = self.repairs.on_missing(&report.missing);
         let answers = &mut self.answers;
         answers.hosts = answers.hosts.saturating_add(1);
         answers.missing = answers.missing.saturating_add(u64::from(missing));
@@ -307,6 +258,9 @@ impl Sender {
                     if !self.pace.take(now, self.packet_bytes()) {
                         return None;
                     }
+                    if matches!(self.phase, Phase::Begin { .. }) {
+                        self.probes.begin_section();
+                    }
                     self.phase = match self.phase {
                         Phase::Begin { proofs } => Phase::Begin { proofs: proofs.saturating_sub(1) },
                         _ => Phase::Repair { block: 0 },
@@ -324,43 +278,57 @@ impl Sender {
                         };
                         continue;
                     }
+                    if let Some(loss) = self.probes.loss(now, self.most_hosts) {
+                        self.pace.learn(loss);
+                    }
+                    if self.probes.is_due(now) {
+                        return Some(self.probe(now, window(hosts)));
+                    }
+                    self.stops_until = self.probes.stops_until(now, self.most_hosts);
+                    if self.stops_until.is_some() {
+                        return None;
+                    }
                     if !self.pace.take(now, self.packet_bytes()) {
                         return None;
                     }
+                    self.probes.note_sent();
                     self.phase = Phase::Source { block, number: number.saturating_add(1) };
                     self.sent.source = self.sent.source.saturating_add(1);
                     return Some(Step::Packet(Part::Source { block: of_file, number }));
                 }
-                Phase::Repair { block } => {
-                    let of_file = self.block(block);
-                    let Some(need) = self.needs.get_mut(usize::from(block)) else {
-                        self.phase = Phase::Ask;
-                        continue;
-                    };
-                    if *need == 0 || self.repair_left == 0 {
-                        *need = 0;
-                        self.phase = Phase::Repair { block: block.saturating_add(1) };
-                        continue;
+                Phase::Repair { block } => match self.repairs.of(block) {
+                    None => self.phase = Phase::Ask,
+                    Some(Need::Nothing) => self.phase = Phase::Repair { block: block.saturating_add(1) },
+                    Some(Need::Source) => self.phase = Phase::Resend { block, number: 0 },
+                    Some(Need::Repair(number)) => {
+                        if !self.pace.take(now, self.packet_bytes()) {
+                            return None;
+                        }
+                        self.repairs.note_repair(block);
+                        self.sent.repair = self.sent.repair.saturating_add(1);
+                        return Some(Step::Packet(Part::Repair { block: self.block(block), number }));
                     }
-                    if !self
-                        .pace
-                        .take(now, u64::from(self.what.packet_bytes).saturating_add(ENVELOPE_BYTES as u64))
-                    {
+                },
+                Phase::Resend { block, number } if number >= self.packets(block) => {
+                    self.repairs.end_source(block);
+                    self.phase = Phase::Repair { block };
+                }
+                Phase::Resend { block, number } => {
+                    if !self.pace.take(now, self.packet_bytes()) {
                         return None;
                     }
-                    *need = need.saturating_sub(1);
-                    self.repair_left = self.repair_left.saturating_sub(1);
-                    let next = self.next_repair.get_mut(usize::from(block))?;
-                    let number = *next;
-                    // Those of the first rounds are rarely needed twice.
-                    *next = next.saturating_add(1).checked_rem(REPAIR_PACKETS as u16).unwrap_or(0);
+                    self.phase = match self.repairs.note_source() {
+                        true => Phase::Resend { block, number: number.saturating_add(1) },
+                        false => Phase::Ask,
+                    };
                     self.sent.repair = self.sent.repair.saturating_add(1);
-                    return Some(Step::Packet(Part::Repair { block: of_file, number }));
+                    return Some(Step::Packet(Part::Source { block: self.block(block), number }));
                 }
                 Phase::Ask => {
                     let window = window(hosts);
                     self.round = self.round.saturating_add(1);
-                    (self.answers, self.needs) = (Answers::default(), [0; SECTION_BLOCKS]);
+                    self.answers = Answers::default();
+                    self.repairs.begin_round();
                     self.phase = Phase::Listen { until: now + window + GRACE };
                     return Some(self.offer(window));
                 }
@@ -376,6 +344,13 @@ impl Sender {
         }
     }
 
+    /// Asks for the loss so far, while source packets are sent.
+    fn probe(&mut self, now: Instant, window: Duration) -> Step {
+        self.round = self.round.saturating_add(1);
+        self.probes.ask(now, self.round, window, self.pace.is_fast());
+        self.offer(window)
+    }
+
     /// When to call [`next`](Self::next) again, if it had nothing; `None` once it has ended.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
@@ -383,6 +358,11 @@ impl Sender {
             Phase::Ended(_) => None,
             Phase::Announce { .. } => Some(self.due),
             Phase::Listen { until } | Phase::Wait { until } => Some(until),
+            Phase::Source { .. } => {
+                // Whatever comes first: the end of a stop, or the next packet.
+                let at = self.pace.at(self.packet_bytes());
+                Some(self.stops_until.map_or(at, |until| until.max(at)))
+            }
             _ => Some(self.pace.at(self.packet_bytes())),
         }
     }
@@ -409,17 +389,22 @@ impl Sender {
             self.most_hosts = answers.hosts;
         }
         if self.skips && answers.hosts > answers.complete {
-            (self.skips, self.round) = (false, 0);
+            (self.skips, self.passes) = (false, 0);
             self.phase = Phase::Begin { proofs: PROOFS };
             return;
         }
-        let is_first = self.round == 1 && !self.skips;
+        let is_first = self.passes == 0 && !self.skips;
+        self.passes = self.passes.saturating_add(1);
         if is_first && answers.hosts > 0 {
             let expected = u64::from(answers.hosts)
                 .saturating_mul(u64::from(self.what.section_packets(u64::from(self.section))))
                 .max(1);
-            let loss = answers.missing.saturating_mul(1_000).checked_div(expected).unwrap_or(0);
-            self.pace.learn(u32::try_from(loss).unwrap_or(1_000));
+            // Where it was asked before, the loss since is what counts.
+            let (sent_before, lost_before) = self.probes.counted();
+            let hosts = u64::from(answers.hosts);
+            let lost = answers.missing.saturating_sub(lost_before.saturating_mul(hosts));
+            let of = expected.saturating_sub(u64::from(sent_before).saturating_mul(hosts));
+            self.pace.learn(permille(lost, of));
         }
         if answers.hosts == 0 {
             self.silent = self.silent.saturating_add(1);
@@ -431,9 +416,9 @@ impl Sender {
         }
         self.silent = 0;
         let lacking = answers.hosts.saturating_sub(answers.complete);
-        let has_needs = self.needs.iter().any(|need| *need > 0);
-        let is_few = lacking <= FEW && self.round >= ROUNDS;
-        if has_needs && self.repair_left > 0 && !is_few {
+        let has_needs = self.repairs.settle(FEW);
+        let is_few = lacking <= FEW && self.passes >= ROUNDS;
+        if has_needs && !is_few {
             self.quiet = 0;
             self.most_hosts = self.most_hosts.max(answers.hosts);
             self.phase = Phase::Again;
@@ -474,9 +459,9 @@ impl Sender {
             self.end(if self.is_with_laggards { Ending::Most } else { Ending::All });
             return;
         }
-        (self.section, self.round, self.quiet) = (next, 0, 0);
-        self.next_repair = [0; SECTION_BLOCKS];
-        self.repair_left = packets / 2;
+        (self.section, self.round, self.passes, self.quiet) = (next, 0, 0, 0);
+        self.probes.begin_section();
+        self.repairs = Repairs::new(packets);
         self.phase = if self.skips { Phase::Ask } else { Phase::Begin { proofs: PROOFS } };
     }
 

@@ -381,6 +381,20 @@ fn a_host_that_comes_late_is_served_or_left_to_sessions_and_holds_up_nobody() {
     }
 }
 
+/// More is lost of a block than repair packets find: where several hosts lack it, it is sent again.
+#[test]
+fn what_several_hosts_did_not_hear_is_sent_again() {
+    let mut play = Play::new(4 * MIB, 4, 0, true);
+    while play.turn() {
+        let is_up = !(100..700).contains(&play.sender.sent().source);
+        play.hosts[2..].iter_mut().for_each(|host| host.is_up = is_up);
+    }
+    assert_eq!((play.complete(), play.sender.ending()), (4, Some(Ending::All)));
+    let again = play.sender.sent().repair;
+    assert!((600..1_000).contains(&again), "{again}");
+    play.check_bytes();
+}
+
 #[test]
 fn nobody_listens_and_nothing_is_sent() {
     let mut play = Play::new(64 * MIB, 5, 1_000, false);
