@@ -115,7 +115,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     assert_eq!(complaint(&text), "thimble.toml:5: netwrok is not known; did you mean network?");
     let text = good().replace("[network]", "[network]\ncolour = 1");
     let there_are = "there are interface, interfaces, controller_group, controller_port, agent_group, agent_port, families, \
-         controller_group6, agent_group6, ttl, multicast, peers, service_type";
+         controller_group6, agent_group6, spread_group, spread_group6, spread_port, ttl, multicast, peers, service_type";
     assert_eq!(complaint(&text), format!("thimble.toml:6: network.colour is not known; {there_are}"));
 }
 
@@ -182,7 +182,7 @@ fn groups_are_multicast_not_starlingx_s_and_differ() {
     let said = network("families = [\"ipv6\"]\npeers = [\"fe80::1%other0\"]");
     assert!(said.contains("fe80::1%other0 is on the interface other0, but thimble serves "), "{said}");
     assert!(network("agent_group = \"239.255.84.72\"").contains("the two must differ"));
-    assert!(network("service_type = 63").contains("it takes a whole number from 64 to 4294967292"));
+    assert!(network("service_type = 63").contains("it takes a whole number from 64 to 4294967291"));
     assert!(network("agent_port = 7488").contains("the two must differ"));
 }
 

@@ -48,7 +48,7 @@ pub const COMMANDS: &[Command] = &[
             valued("rate", "RATE", "at most so fast, as 20Mbit (default: controller.spread_kbit_s)"),
             switch("stop", "end what is sent"),
         ],
-        help: "send patch files to all hosts at once, by multicast, and watch",
+        help: "send patch files to all hosts at once, and watch",
         details: "Hosts that lack a file keep it for the next install, which takes it from there. Nothing is \
                   installed. Without ID it shows how far it is, and ends. Ctrl-C does not stop it.",
         example: "thimble spread TZDATA-1 --rate 20Mbit",

@@ -45,6 +45,7 @@ const NAMES: &[(&str, ValueKind)] = &[
     ("L", ValueKind::Free),
     ("MS", ValueKind::Free),
     ("N", ValueKind::Free),
+    ("RATE", ValueKind::Free),
     ("NAME", ValueKind::Free),
     ("RELEASE", ValueKind::Free),
     ("T", ValueKind::Free),
