@@ -12,7 +12,7 @@ use std::fmt::Write;
 use super::counts;
 use super::numbers::Scope;
 use super::status_report::StatusReport;
-use crate::control::{HOSTS_BY, NeighbourRow, PATCHES_BY, RolloutRow, WorkerTask};
+use crate::control::{HOSTS_BY, NeighbourRow, PATCHES_BY, RolloutRow, SpreadRow, WorkerTask};
 use crate::json::Value;
 use crate::repo::rollout::RolloutState;
 use crate::types::InterfaceState;
@@ -138,6 +138,9 @@ fn of_all(report: &StatusReport, writer: &mut MetricsWriter) {
     if let Some(row) = &report.rollout {
         of_the_rollout(row, writer);
     }
+    if let Some(row) = report.spread.as_deref() {
+        of_the_spread(row, writer);
+    }
     of_counts(&report.counters, writer);
 }
 
@@ -173,6 +176,41 @@ fn of_the_rollout(row: &RolloutRow, writer: &mut MetricsWriter) {
         ("lost", hosts.lost),
     ];
     writer.by("rollout_hosts", "hosts by their part in the last rollout", "part", &mut parts.into_iter());
+}
+
+/// What is sent to all hosts at once, or was last.
+fn of_the_spread(row: &SpreadRow, writer: &mut MetricsWriter) {
+    let number = |of: Option<u64>| of.unwrap_or(0);
+    let sent = row.sent.as_ref().map(|(_, state)| state);
+    let received = row.received.as_ref().map(|(_, state)| state.blocks);
+    let values = [
+        ("spread_sending", "1 while a file is sent to all hosts from here", row.sending.is_some().into()),
+        ("spread_waiting", "files that wait to be sent to all hosts", row.waiting.into()),
+        (
+            "spread_size_bytes",
+            "of the last file that is or was sent to all hosts",
+            number(sent.map(|s| s.size_bytes)),
+        ),
+        ("spread_done_bytes", "of it, bytes that are sent and repaired", number(sent.map(|s| s.done_bytes))),
+        ("spread_rate_bytes", "bytes for a second of that", number(sent.map(|s| s.rate))),
+        ("spread_hosts", "hosts that take part in it", number(sent.map(|s| s.hosts.into()))),
+        (
+            "spread_hosts_complete",
+            "of these, those that have all so far",
+            number(sent.map(|s| s.complete.into())),
+        ),
+        ("spread_receiving", "1 while a file is received here", row.is_receiving.into()),
+        (
+            "spread_blocks",
+            "blocks of the last file that is or was received here",
+            number(received.map(|b| b.0.into())),
+        ),
+        ("spread_blocks_here", "of these, those that are here", number(received.map(|b| b.1.into()))),
+    ];
+    for (name, help, value) in values {
+        writer.family(name, false, help);
+        writer.sample(&[], value);
+    }
 }
 
 /// Counters: refusals share one metric with a label, others have one each.
