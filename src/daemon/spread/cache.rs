@@ -246,11 +246,27 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn cache(name: &str) -> Cache {
+    /// A cache in a directory that goes with it.
+    struct Scratch(Cache);
+
+    impl std::ops::Deref for Scratch {
+        type Target = Cache;
+        fn deref(&self) -> &Cache {
+            &self.0
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(self.0.0.parent().unwrap());
+        }
+    }
+
+    fn cache(name: &str) -> Scratch {
         let dir = std::env::temp_dir().join(format!("thimble-spread-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
-        Cache::of(&dir)
+        Scratch(Cache::of(&dir))
     }
 
     fn made(cache: &Cache, byte: u8, size_bytes: u64, most: u64) -> Kept {
