@@ -131,6 +131,9 @@ pub const PATCH_FILE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 pub const PATCH_UNPACKED_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 /// Members of one patch's archive.
 pub const PATCH_MEMBERS: usize = 65_536;
+/// How many patches a difference may be laid over that are not on a host: each is read for the
+/// next.
+pub const DIFFERENCE_CHAIN: usize = 16;
 /// The names of one patch's members together, in bytes.
 pub const PATCH_NAMES_BYTES: usize = 8 * 1024 * 1024;
 /// A member's long name or pax header, in bytes: its extended attributes are in it.

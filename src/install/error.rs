@@ -86,6 +86,10 @@ pub enum InstallRefusal {
     BelowFloor(BelowFloor),
     /// The set lacks a patch that one of its patches requires on this host.
     Requires(PatchId, PatchId),
+    /// The patch has the difference to a file of the base system, which has another content.
+    OtherBase(PatchId, String),
+    /// Patches have differences to files of this one, whose file does not have them.
+    OldMissing(PatchId),
     /// There is not enough disk space.
     NoSpace {
         /// The mount point of the filesystem, below the root.
@@ -213,6 +217,17 @@ impl fmt::Display for InstallRefusal {
             Self::Requires(id, requires) => {
                 write!(f, "{id} requires {requires}, which the set lacks: apply that as well, or remove {id}")
             }
+            Self::OtherBase(id, path) => write!(
+                f,
+                "{id} has only the difference to /{}, and that file is not as it was when {id} was made: restore \
+                 the file, or make the patch without --base",
+                ShownPath(path)
+            ),
+            Self::OldMissing(id) => write!(
+                f,
+                "a patch has only differences to files of {id}, which the set does not have as they were then: \
+                 apply that {id} as well, or make the patch without --from"
+            ),
             Self::NoSpace { at, needed, free } => write!(
                 f,
                 "the install needs {} on /{at} and {} is free: make room and install again",

@@ -56,7 +56,7 @@ impl Installer<'_> {
         }
         journal.append(JournalEntry::Intent(intent.clone()))?;
         journal.preallocate(scripts_at_most(old, &prepared.plan.next))?;
-        self.stage(&mut prepared, reporter)?;
+        self.stage(&mut prepared, old, reporter)?;
         self.try_out(journal)?;
         let Plan { draft, next, kept, .. } = prepared.plan;
         let bytes = draft.bytes_with(&next)?;
@@ -117,6 +117,7 @@ impl Installer<'_> {
     fn stage(
         &self,
         prepared: &mut Prepared<'_>,
+        old: &Record,
         reporter: &mut InstallReporter<'_>,
     ) -> Result<(), InstallError> {
         let Prepared { plan, files, fetch_dir, .. } = prepared;
@@ -140,10 +141,11 @@ impl Installer<'_> {
             }
         };
         progress(0);
+        let olds = fetch_dir.olds(&self.tree, old);
         let mut wanted = stage::Wanted::new(staged).context("sort in", ".thimble")?;
         // A patch that only removes files is not read again.
         for file in files.iter_mut().filter(|_| !staged.is_empty()) {
-            stage::files(file, &mut wanted, kept, draft, &mut progress)?;
+            stage::files(file, &mut wanted, olds, kept, draft, &mut progress)?;
         }
         kept.barrier()?;
         fetch_dir.sweep(&Default::default())

@@ -10,7 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::error::{ErrorContext, InstallError, InstallRefusal};
 use super::kept::own_dir;
+use super::olds::Olds;
+use super::record_file::Record;
 use super::sys;
+use super::tree::RootTree;
 use crate::failpoint;
 use crate::job::{FetchError, Fetched, Source};
 use crate::patch::signature::{TrustedKeys, verify};
@@ -35,6 +38,11 @@ impl FetchDir {
     /// Opens the directory, making it if it is missing.
     pub fn open(home: &OwnedFd) -> Result<Self, InstallError> {
         own_dir(home.as_fd(), "fetch", true).context("open", ".thimble/fetch").map(|dir| Self { dir })
+    }
+
+    /// The old contents of files on a host with this record, and what was unpacked here of them.
+    pub fn olds<'h>(&'h self, tree: &'h RootTree, record: &'h Record) -> Olds<'h> {
+        Olds { tree, record, dir: self.dir.as_fd() }
     }
 
     /// Removes every file but those of these patches.

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::error::{ErrorContext, InstallError};
 use super::holds::AttributeKinds;
 use super::holes::bytes_without_holes;
+use super::olds::{Missing, Olds};
 use super::order::order;
 use super::record::Patch;
-use super::record_file::Record;
 use super::scripts::Script;
 use super::sorter::{Sorted, SortedItems, Sorter};
 use super::tree::{ResolvedDir, RootTree};
@@ -114,14 +114,19 @@ pub(super) struct Survey<'h> {
     /// The number for the next member.
     next_number: u64,
     patches: u16,
+    olds: Olds<'h>,
+    /// The old contents that the host lacks for the differences of these patches.
+    pub missing: Missing,
 }
 
 impl<'h> Survey<'h> {
     /// Of no patch yet. `home` is the directory for a file; `leaving` tells of each rank of
     /// the record whether that patch leaves.
-    pub fn new(home: BorrowedFd<'h>, tree: &'h RootTree, record: &'h Record, leaving: Vec<bool>) -> Self {
+    pub fn new(home: BorrowedFd<'h>, olds: Olds<'h>, leaving: Vec<bool>) -> Self {
+        let Olds { tree, record, .. } = olds;
         let (items, ways) = (Sorter::new(home), Ways::new(tree, record, leaving));
-        Self { tree, ways, items, next_number: record.next_number, patches: 0 }
+        let (next_number, missing) = (record.next_number, Missing::default());
+        Self { tree, ways, items, next_number, patches: 0, olds, missing }
     }
 
     /// Reads a patch's file, which must be at its beginning. Numbers its members in their
@@ -290,6 +295,15 @@ impl Reader<'_, '_> {
 
 impl Sink for Reader<'_, '_> {
     fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
+        let Survey { olds, missing, .. } = &mut *self.survey;
+        match olds.want(missing, self.id, member) {
+            // Of a patch that is installed already, few files are unpacked again.
+            Err(refusal) if olds.record.patch(self.id).is_none() => {
+                self.failed = Some(refusal.into());
+                return Err(io::ErrorKind::Other.into());
+            }
+            _ => {}
+        }
         let size_bytes = match member.kind {
             MemberKind::File { .. } if member.is_sparse => bytes_without_holes(content)?,
             MemberKind::File { size } => size,

@@ -6,7 +6,8 @@
 //! path. The top of the stack is in place, everything below is kept in `.thimble/kept`
 //! (`kept`). The stages of an install (`request`):
 //!
-//! 1. `prepare` fetches and verifies manifest and patch files and checks the rules;
+//! 1. `prepare` fetches and verifies manifest and patch files and checks the rules, and that the
+//!    `olds` are there which differences need;
 //!    `layout` finds out where their members belong, and the `planner` walks through these
 //!    paths and the record and `plan`s each. A failure here rejects the request:
 //!    nothing has changed.
@@ -71,6 +72,7 @@ mod layout;
 mod moves;
 mod needs;
 mod notice;
+mod olds;
 mod order;
 mod own;
 mod plan;

@@ -5,7 +5,7 @@ use std::io::Seek;
 use std::os::fd::AsFd;
 
 use super::check::{self, Needed};
-use super::error::{ErrorContext, InstallError};
+use super::error::{ErrorContext, InstallError, InstallRefusal};
 use super::fetch::{FetchDir, FetchedFile};
 use super::installer::Installer;
 use super::journal::{Intent, Journal};
@@ -88,29 +88,48 @@ impl Installer<'_> {
             let bytes = missing_bytes.saturating_add(reserve_bytes);
             self.check_space("", Needed { bytes, inodes: needed.len() as u64 })?;
         }
-        let fetched = self.fetch(&fetch_dir, &needed, source, reporter);
-        // Scripts must find no other child of this process.
-        source.end();
-        let fetched = fetched?;
-
         let leaving = record.patches.iter().map(|patch| !wanted.contains_key(&patch.id)).collect();
-        let mut survey = Survey::new(self.home.as_fd(), &self.tree, record, leaving);
+        let olds = fetch_dir.olds(&self.tree, record);
+        let mut survey = Survey::new(self.home.as_fd(), olds, leaving);
         let mut files = Vec::new();
         let mut new: Vec<Patch> = Vec::new();
         let mut says = Vec::new();
-        for (manifest, file) in fetched {
-            let surveyed = self.survey(record, &wanted, &mut survey, manifest, file);
-            let (file, patch, said) = surveyed.inspect_err(|error| {
-                if matches!(error, InstallError::Patch(..)) {
-                    fetch_dir.forget(manifest).unwrap_or_else(|error| log::warn!("{error}"));
+        let mut fetch = || {
+            for (manifest, file) in self.fetch(&fetch_dir, &needed, source, reporter)? {
+                let surveyed = self.survey(record, &wanted, &mut survey, manifest, file);
+                let (file, patch, said) = surveyed.inspect_err(|error| {
+                    if matches!(error, InstallError::Patch(..)) {
+                        fetch_dir.forget(manifest).unwrap_or_else(|error| log::warn!("{error}"));
+                    }
+                })?;
+                files.push(file);
+                if record.patch(&manifest.id).is_none() {
+                    new.push(patch);
+                    says.extend(said);
                 }
-            })?;
-            files.push(file);
-            if record.patch(&manifest.id).is_none() {
-                new.push(patch);
-                says.extend(said);
             }
-        }
+            let missing = std::mem::take(&mut survey.missing);
+            olds.unpack(missing, &mut |id, bytes| {
+                let patch = wanted.get(id).ok_or_else(|| InstallRefusal::OldMissing(id.clone()))?;
+                let ours = files.iter().find(|file| file.id == *id);
+                let fetched = ours.map_or(patch.size_bytes, |_| 0);
+                let bytes = fetched.saturating_add(bytes).saturating_add(reserve_bytes);
+                self.check_space("", Needed { bytes, inodes: 1 })?;
+                match ours {
+                    Some(ours) => ours.file.try_clone().context("read", ".thimble/fetch"),
+                    None => self
+                        .fetch(&fetch_dir, &[patch], source, reporter)?
+                        .pop()
+                        .map(|(_, file)| file)
+                        .ok_or_else(|| InstallRefusal::OldMissing(id.clone()).into()),
+                }
+            })
+        };
+        let fetched = fetch();
+        // Scripts must find no other child of this process.
+        source.end();
+        fetched?;
+
         let memory = check::floor(config, record, &wanted, says, &new, self.ignores_floor)?;
         let staying = record.patches.iter().filter_map(|patch| Some((patch, wanted.get(&patch.id)?)));
         new.extend(staying.map(|(patch, manifest)| {

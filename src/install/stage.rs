@@ -14,6 +14,7 @@ use super::holds::{self, Holds};
 use super::holes;
 use super::kept::{Kept, own_dir};
 use super::layout::path_hash;
+use super::olds::Olds;
 use super::record::{Installed, Object};
 use super::record_draft::Draft;
 use super::sorter::{SortedItems, SortedIter};
@@ -23,6 +24,7 @@ use super::tree::Print;
 use crate::failpoint;
 use crate::patch::PatchError;
 use crate::patch::archive::{self, ArchiveSection, Member, MemberKind, Sink};
+use crate::patch::difference::Difference;
 use crate::sorted::FlatSet;
 use crate::types::PatchId;
 
@@ -31,13 +33,14 @@ use crate::types::PatchId;
 pub(super) fn files(
     patch: &mut PatchFile,
     wanted: &mut Wanted<'_>,
+    olds: Olds<'_>,
     kept: &Kept<'_>,
     draft: &mut Draft<'_>,
     unpacked: &mut dyn FnMut(u64),
 ) -> Result<(), InstallError> {
     let PatchFile { id, file, first_number, linked } = patch;
     let (number, sources) = (*first_number, HashMap::new());
-    let mut sink = Files { number, linked, wanted, kept, draft, sources, unpacked, failed: None };
+    let mut sink = Files { number, linked, wanted, olds, kept, draft, sources, unpacked, failed: None };
     read(id, file, &mut sink).map_err(|error| with_file(error, sink.failed.take()))
 }
 
@@ -101,6 +104,7 @@ struct Files<'a, 'w, 'd> {
     number: u64,
     linked: &'a FlatSet<u64>,
     wanted: &'a mut Wanted<'w>,
+    olds: Olds<'a>,
     kept: &'a Kept<'a>,
     draft: &'a mut Draft<'d>,
     /// The files that others are hard links to, by the hashes of their paths.
@@ -146,6 +150,9 @@ impl Files<'_, '_, '_> {
                     Ok(0) => break,
                     Ok(more) => len += more,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        return self.note("unpack", &path, Err(error));
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -172,6 +179,22 @@ impl Files<'_, '_, '_> {
             self.sources.insert(hash, Source { mount, name, granted, print });
         }
         staged.map_or(Ok(()), |staged| self.record(&staged, &granted, print))
+    }
+
+    /// A file of which the archive has the difference.
+    fn difference(
+        &mut self,
+        difference: &Difference,
+        member: &Member,
+        staged: Option<Staged>,
+        steps: &mut dyn Read,
+    ) -> io::Result<()> {
+        if staged.is_none() && !self.linked.contains(&path_hash(&member.path)) {
+            return Ok(());
+        }
+        let old = self.olds.find(&member.path, difference).ok_or(io::ErrorKind::NotFound.into());
+        let old = self.note("find the old content of", &member.path.display().to_string(), old)?;
+        self.file(member, staged, &mut difference.apply(steps, &old))
     }
 
     /// A member that others may be hard links to is another name of this file.
@@ -216,7 +239,10 @@ impl Sink for Files<'_, '_, '_> {
     fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
         let staged = self.next()?;
         match (member.section, &member.kind, staged) {
-            (ArchiveSection::Files, MemberKind::File { .. }, staged) => self.file(member, staged, content),
+            (ArchiveSection::Files, MemberKind::File { .. }, staged) => match &member.difference {
+                Some(difference) => self.difference(difference, member, staged, content),
+                None => self.file(member, staged, content),
+            },
             (ArchiveSection::Files, MemberKind::Symlink { target }, Some(staged)) => {
                 self.link(member, &staged, target)
             }

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::PatchError;
 use super::attributes::Attributes;
+use super::difference::Difference;
 use super::fault::{ArchiveError, MemberFault, shown};
 pub use super::member::{ArchiveSection, Attribute, Member, MemberKind, Owner, SCRIPTS};
 use super::metadata::Metadata;
@@ -26,7 +27,8 @@ const INTERPRETER_BYTES: u64 = 256;
 /// its content, or not at all.
 pub trait Sink {
     /// Receives a member, with its content if it is a file. Content that is not read is
-    /// skipped.
+    /// skipped. With [`Member::difference`] the content is steps, from which
+    /// [`Difference::apply`] makes that of the file.
     ///
     /// # Errors
     /// Ends the reading; the error comes back as [`PatchError::Io`].
@@ -115,7 +117,12 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<Archive, PatchError>
     let mut members = 0;
     while let Some(mut raw) = tarball.next()? {
         seen.count(&raw)?;
-        let Some((member, copy_of)) = seen.check(&mut raw)? else { continue };
+        let difference = Difference::begin(&mut raw, &mut tarball)?;
+        let Some((mut member, copy_of)) = seen.check(&mut raw)? else { continue };
+        if let Some(difference) = difference {
+            seen.old_bytes = seen.old_bytes.saturating_add(difference.old_bytes.min(difference.new_bytes));
+            member.difference = Some(Box::new(difference));
+        }
         members += 1;
         seen.count_unpacked(&member)?;
         let result = if let Some(of) = &copy_of {
@@ -198,6 +205,8 @@ struct Seen {
     directories_and_members: usize,
     names_bytes: usize,
     unpacked_bytes: u64,
+    /// The part of that which differences take from what a host has.
+    old_bytes: u64,
 }
 
 impl Seen {
@@ -275,6 +284,7 @@ impl Seen {
             attributes,
             is_labelled,
             is_sparse: raw.is_sparse,
+            difference: None,
         };
         Ok(Some((member, copy_of)))
     }
@@ -304,7 +314,11 @@ impl Seen {
     /// has neither, they take this space.
     fn check_ratio(&self, file_bytes: u64) -> Result<(), ArchiveError> {
         let most = file_bytes.saturating_mul(limits::BOMB_RATIO).max(limits::BOMB_LEAST_BYTES);
-        if self.unpacked_bytes > most { Err(ArchiveError::Bomb) } else { Ok(()) }
+        if self.unpacked_bytes.saturating_sub(self.old_bytes) > most {
+            Err(ArchiveError::Bomb)
+        } else {
+            Ok(())
+        }
     }
 
     /// Checks a path that the patch removes: one that it could have as a member, and has
@@ -332,7 +346,7 @@ impl Seen {
 }
 
 /// A name as a relative path with normal components only; empty for the top.
-fn normalized(name: &[u8]) -> Result<PathBuf, MemberFault> {
+pub(super) fn normalized(name: &[u8]) -> Result<PathBuf, MemberFault> {
     let text = str::from_utf8(name).map_err(|_| MemberFault::NotUtf8)?;
     if text.chars().any(char::is_control) {
         return Err(MemberFault::ControlCharacter);

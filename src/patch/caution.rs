@@ -170,7 +170,16 @@ mod tests {
         let owner = Owner { mode, uid, gid, ..Owner::default() };
         let (section, path) = (ArchiveSection::Files, path.into());
         let attributes = Vec::new();
-        Member { section, path, kind, owner, attributes, is_labelled: false, is_sparse: false }
+        Member {
+            section,
+            path,
+            kind,
+            owner,
+            attributes,
+            is_labelled: false,
+            is_sparse: false,
+            difference: None,
+        }
     }
 
     fn found(members: &[Member]) -> Vec<Caution> {

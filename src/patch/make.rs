@@ -10,7 +10,8 @@ use super::caution::{Caution, Cautions};
 pub use super::make_error::MakeError;
 use super::metadata::{Metadata, PathOwner};
 use super::names::Names;
-use super::pack::{Owners, pack};
+use super::old_tree::OldTree;
+use super::pack::{Owners, Source, pack};
 use crate::limits;
 
 /// A patch that was made.
@@ -22,6 +23,19 @@ pub struct Made {
     pub cautions: Vec<Caution>,
     /// Its metadata.
     pub metadata: Metadata,
+    /// How its files travel, if it was made as a difference.
+    pub travel: Option<Travel>,
+}
+
+/// How many files of a patch travel how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Travel {
+    /// A required patch has them: they do not travel.
+    pub left_out: usize,
+    /// As a difference.
+    pub differences: usize,
+    /// Whole.
+    pub whole: usize,
 }
 
 /// Packs `dir/metadata.toml`, `dir/files` and `dir/scripts` into `out`, or into
@@ -34,20 +48,34 @@ pub struct Made {
 /// # Errors
 /// [`MakeError`]. A patch that would be refused on upload is refused here.
 pub fn make(dir: &Path, out: Option<&Path>, keep_owners: bool) -> Result<Made, MakeError> {
-    make_floor(dir, out, keep_owners, &[])
+    make_with(dir, &MakeOptions { out, keep_owners, ..MakeOptions::default() })
 }
 
-/// Makes a patch as [`make`] does. Each patch file of `required` gets a section
-/// `[require.ID]` in its metadata, which must be those of a floor.
+/// How a patch is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MakeOptions<'a> {
+    /// The patch's file, as of [`make`].
+    pub out: Option<&'a Path>,
+    /// Members that `owners` does not list keep their owner.
+    pub keep_owners: bool,
+    /// Each of these patch files gets a section `[require.ID]` in the metadata, which must be
+    /// those of a floor.
+    pub floor: &'a [&'a Path],
+    /// Patch files that the patch requires, directly or through others of them. What they have
+    /// as well is left out, and what they have with another content travels as a difference
+    /// where that is smaller.
+    pub from: &'a [&'a Path],
+    /// The tree of the base system. Files that it has with another content, and no patch of
+    /// `from` has, travel as a difference to that.
+    pub base: Option<&'a Path>,
+}
+
+/// Makes a patch as [`make`] does, with options.
 ///
 /// # Errors
 /// As [`make`].
-pub fn make_floor(
-    dir: &Path,
-    out: Option<&Path>,
-    keep_owners: bool,
-    required: &[&Path],
-) -> Result<Made, MakeError> {
+pub fn make_with(dir: &Path, options: &MakeOptions<'_>) -> Result<Made, MakeError> {
+    let MakeOptions { out, keep_owners, floor: required, from, base } = *options;
     let at = |path: &Path| {
         let path = path.to_path_buf();
         move |error| MakeError::Io { path, error }
@@ -84,15 +112,21 @@ pub fn make_floor(
     let mut unfinished = out.as_os_str().to_owned();
     unfinished.push(".unfinished");
     let unfinished = PathBuf::from(unfinished);
+    let mut scratch = unfinished.as_os_str().to_owned();
+    scratch.push(".old");
+    let olds = OldTree::read(&metadata, from, base, scratch.into())?;
     let owners = Owners { listed: &metadata.owners, are_kept: keep_owners };
-    let made = pack(dir, &names, &text, owners, &unfinished)
-        .and_then(|labelled| look(&unfinished, labelled))
-        .and_then(|cautions| fs::rename(&unfinished, &out).map_err(at(&out)).map(|()| cautions));
+    let source = Source { dir, names: &names, text: &text, metadata: &metadata, owners, olds: &olds };
+    let made = pack(source, &unfinished)
+        .and_then(|(labelled, travel)| Ok((look(&unfinished, labelled)?, travel)))
+        .and_then(|made| fs::rename(&unfinished, &out).map_err(at(&out)).map(|()| made));
     if made.is_err() {
         // Fails if the file could not be created.
         let _ = fs::remove_file(&unfinished);
     }
-    made.map(|cautions| Made { file: out, cautions, metadata })
+    let (cautions, travel) = made?;
+    let travel = (!from.is_empty() || base.is_some()).then_some(travel);
+    Ok(Made { file: out, cautions, metadata, travel })
 }
 
 /// The section of a floor's metadata that requires a patch file.

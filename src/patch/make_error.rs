@@ -5,6 +5,7 @@ use std::{fmt, io};
 
 use super::PatchError;
 use crate::config::ConfigError;
+use crate::types::PatchId;
 
 /// Why no patch was made. No file is left.
 #[derive(Debug)]
@@ -38,6 +39,11 @@ pub enum MakeError {
     },
     /// `owners` in the metadata names a path that the patch does not have.
     NotThere(PathBuf),
+    /// A patch that the new one was to be a difference to is not required by it, or not on all
+    /// of its hosts.
+    FromNotRequired(PathBuf, PatchId),
+    /// Such a patch cannot be read.
+    From(PathBuf, PatchError),
     /// The patch would be refused on upload.
     Refused(PatchError),
 }
@@ -74,6 +80,13 @@ impl fmt::Display for MakeError {
                 "metadata.toml lists /{} in `owners`, but files/ does not have it: correct the path",
                 path.display()
             ),
+            Self::FromNotRequired(path, id) => write!(
+                f,
+                "{} has {id}, which a host of this patch need not have: add \"{id}\" to `requires` in \
+                 metadata.toml, or leave that --from out",
+                path.display()
+            ),
+            Self::From(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Refused(error) => write!(f, "the patch would be refused: {error}"),
         }
     }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::difference::Difference;
+
 /// The scripts that an install runs (docs/architecture.md, "An install").
 pub const SCRIPTS: [&str; 8] = [
     "pre-install",
@@ -91,4 +93,6 @@ pub struct Member {
     pub is_labelled: bool,
     /// It is a file with holes. They are in its size, and in its content as zeros.
     pub is_sparse: bool,
+    /// The archive has only its difference to an old file.
+    pub difference: Option<Box<Difference>>,
 }

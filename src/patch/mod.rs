@@ -10,6 +10,9 @@ use std::{fmt, io};
 pub mod archive;
 mod attributes;
 pub mod caution;
+#[cfg(feature = "tools")]
+mod differ;
+pub mod difference;
 mod fault;
 mod fields;
 pub mod floor;
@@ -26,6 +29,8 @@ mod member;
 pub mod metadata;
 #[cfg(feature = "tools")]
 mod names;
+#[cfg(feature = "tools")]
+mod old_tree;
 #[cfg(feature = "tools")]
 mod pack;
 mod packer;

@@ -14,15 +14,19 @@ use tar::EntryType;
 
 use super::attributes::{SELINUX, is_kept};
 use super::caution::Caution;
+use super::differ::differ;
+use super::make::Travel;
 use super::make_error::MakeError;
 use super::member::{Attribute, Owner};
-use super::metadata::PathOwner;
+use super::metadata::{Metadata, PathOwner};
 use super::names::Names;
+use super::old_tree::{OldTree, Packed};
 use super::sparse::Extent;
 use super::tar_writer::{NewMember, TarWriter};
 use super::{holes, sys};
 
 /// Who owns the members.
+#[derive(Clone, Copy)]
 pub(super) struct Owners<'m> {
     /// `owners` in the metadata.
     pub(super) listed: &'m [PathOwner],
@@ -45,42 +49,56 @@ impl Owners<'_> {
     }
 }
 
-/// Packs `names` in `dir`, and all that is below them, into a file, with this text as
-/// `metadata.toml`. Returns the caution
-/// about labels that are not packed.
-pub(super) fn pack(
-    dir: &Path,
-    names: &Names,
-    metadata: &[u8],
-    owners: Owners<'_>,
-    out: &Path,
-) -> Result<Caution, MakeError> {
+/// What is packed.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) dir: &'a Path,
+    /// The names in it.
+    pub(super) names: &'a Names,
+    /// What `metadata.toml` has.
+    pub(super) text: &'a [u8],
+    /// The same, parsed.
+    pub(super) metadata: &'a Metadata,
+    pub(super) owners: Owners<'a>,
+    /// What files may be differences to.
+    pub(super) olds: &'a OldTree,
+}
+
+/// Packs a tree into a file; files as differences to old ones where that is smaller. Returns the caution about
+/// labels that are not packed, and how the files travel.
+pub(super) fn pack(source: Source<'_>, out: &Path) -> Result<(Caution, Travel), MakeError> {
     let at_out = |error| MakeError::Io { path: out.to_path_buf(), error };
     let file = BufWriter::new(File::create(out).map_err(at_out)?);
     // No name and no time in gzip's header, so that equal trees make equal files.
     let gzip = GzBuilder::new().mtime(0).write(file, Compression::best());
     let (tar, links, labelled) = (TarWriter::new(gzip), HashMap::new(), Caution::labels());
-    let mut pack = Pack { tar, dir, metadata, owners, links, labelled };
-    for name in names.iter() {
-        pack.add(&dir.join(name))?;
+    let mut pack = Pack { tar, source, links, labelled, travel: Travel::default() };
+    for name in source.names.iter() {
+        pack.add(&source.dir.join(name))?;
     }
-    let Pack { tar, labelled, .. } = pack;
+    let Pack { tar, labelled, travel, .. } = pack;
     let finish = || tar.end()?.finish()?.into_inner()?.sync_all();
     finish().map_err(at_out)?;
-    Ok(labelled)
+    Ok((labelled, travel))
 }
 
 /// What makes two names one file: the inode, the section, and the owner, which `owners` may
 /// have by the path.
 type LinkKey = (u64, u64, bool, (u32, u32));
 
+/// The first name of a file that has several.
+struct FirstName {
+    name: PathBuf,
+    /// A required patch has it.
+    is_left_out: bool,
+}
+
 struct Pack<'a> {
     tar: TarWriter<GzEncoder<BufWriter<File>>>,
-    dir: &'a Path,
-    metadata: &'a [u8],
-    owners: Owners<'a>,
+    source: Source<'a>,
+    travel: Travel,
     /// The first names of files that have several.
-    links: HashMap<LinkKey, PathBuf>,
+    links: HashMap<LinkKey, FirstName>,
     labelled: Caution,
 }
 
@@ -89,9 +107,9 @@ impl Pack<'_> {
     fn add(&mut self, path: &Path) -> Result<(), MakeError> {
         let at_path = |error| MakeError::Io { path: path.to_path_buf(), error };
         let inode = path.symlink_metadata().map_err(at_path)?;
-        let name = path.strip_prefix(self.dir).unwrap_or(path);
+        let name = path.strip_prefix(self.source.dir).unwrap_or(path);
         let installed = name.strip_prefix("files").ok().filter(|name| !name.as_os_str().is_empty());
-        let (uid, gid) = self.owners.of(name, &inode);
+        let (uid, gid) = self.source.owners.of(name, &inode);
         let (mtime_s, mtime_ns) = (inode.mtime(), u32::try_from(inode.mtime_nsec()).unwrap_or(0));
         let owner = Owner { mode: inode.mode() & 0o7777, uid, gid, mtime_s, mtime_ns };
         let attributes = match installed {
@@ -108,23 +126,47 @@ impl Pack<'_> {
             Ok(())
         } else if kind.is_symlink() {
             let target = fs::read_link(path).map_err(at_path)?;
+            if let Some(path) = installed {
+                let (target, owner) = (Some(&*target), &owner);
+                let packed = Packed { path, owner, attributes: &[], target, first: path, names: 1 };
+                if self.is_left_out(&packed, None).map_err(at_path)? {
+                    return Ok(());
+                }
+            }
             let link = target.as_os_str().as_bytes();
             self.tar.empty(&NewMember { link, ..member(EntryType::Symlink) }).map_err(at_path)
         } else if kind.is_file() && name == Path::new("metadata.toml") {
-            let (mut text, size_bytes) = (self.metadata, self.metadata.len() as u64);
+            let (mut text, size_bytes) = (self.source.text, self.source.text.len() as u64);
             self.tar.file(&member(EntryType::Regular), &mut text, size_bytes).map_err(at_path)
         } else if kind.is_file() {
             let key = (inode.dev(), inode.ino(), installed.is_some(), (uid, gid));
+            let first = self.links.get(&key).filter(|_| inode.nlink() > 1);
+            let mut is_left_out = false;
+            if let Some(path) = installed {
+                let first = first.map_or(name, |first| &first.name);
+                let first = &first.strip_prefix("files").unwrap_or(first).to_path_buf();
+                let (owner, names) = (&owner, inode.nlink());
+                let packed = Packed { path, owner, attributes: &attributes, target: None, first, names };
+                let mut file = File::open(self.source.dir.join(name)).map_err(at_path)?;
+                is_left_out = self.is_left_out(&packed, Some(&mut file)).map_err(at_path)?;
+            }
+            if is_left_out {
+                if inode.nlink() > 1 {
+                    let first = FirstName { name: name.to_path_buf(), is_left_out };
+                    self.links.entry(key).or_insert(first);
+                }
+                return Ok(());
+            }
             if inode.nlink() > 1
-                && let Some(first) = self.links.get(&key)
+                && let Some(first) = self.links.get(&key).filter(|first| !first.is_left_out)
             {
-                let link = first.as_os_str().as_bytes();
+                let link = first.name.as_os_str().as_bytes();
                 let member = NewMember { link, attributes: &[], ..member(EntryType::Link) };
                 return self.tar.empty(&member).map_err(at_path);
             }
-            self.file(path, &member(EntryType::Regular), inode.len()).map_err(at_path)?;
+            self.file(path, &member(EntryType::Regular), inode.len(), installed).map_err(at_path)?;
             if inode.nlink() > 1 {
-                self.links.insert(key, name.to_path_buf());
+                self.links.insert(key, FirstName { name: name.to_path_buf(), is_left_out });
             }
             Ok(())
         } else {
@@ -139,9 +181,38 @@ impl Pack<'_> {
         }
     }
 
-    fn file(&mut self, path: &Path, member: &NewMember<'_>, size_bytes: u64) -> io::Result<()> {
-        let file = File::open(path)?;
-        match holes::extents(&file, size_bytes)? {
+    /// Whether a required patch has this very file or link, so that it need not travel. What the
+    /// metadata name must be in the archive.
+    fn is_left_out(&mut self, packed: &Packed<'_>, file: Option<&mut File>) -> io::Result<bool> {
+        let is_named = self.source.metadata.config.iter().any(|path| path == packed.path);
+        let is_left_out = !is_named && self.source.olds.has(packed, file)?;
+        self.travel.left_out += usize::from(is_left_out);
+        Ok(is_left_out)
+    }
+
+    fn file(
+        &mut self,
+        path: &Path,
+        member: &NewMember<'_>,
+        size_bytes: u64,
+        installed: Option<&Path>,
+    ) -> io::Result<()> {
+        let mut file = File::open(path)?;
+        let extents = holes::extents(&file, size_bytes)?;
+        if let Some(installed) = installed.filter(|_| extents.is_none())
+            && let Some(old) = self.source.olds.old(installed)?
+            && let Some(difference) = differ(&old, &mut file, size_bytes)?
+        {
+            self.travel.differences += 1;
+            let name = &Path::new("deltas").join(installed);
+            return self.tar.file(
+                &NewMember { name, ..*member },
+                &mut &difference[..],
+                difference.len() as u64,
+            );
+        }
+        self.travel.whole += usize::from(installed.is_some());
+        match extents {
             None => self.tar.file(member, &mut Part { file: &file, at: 0 }, size_bytes),
             Some(extents) => {
                 let part = |extent: &Extent| Ok(Part { file: &file, at: extent.offset });

@@ -290,7 +290,7 @@ mod tests {
     fn member(path: &str, kind: MemberKind) -> Member {
         let (section, owner, attributes) = (ArchiveSection::Files, Owner::default(), Vec::new());
         let (path, is_labelled, is_sparse) = (path.into(), false, false);
-        Member { section, path, kind, owner, attributes, is_labelled, is_sparse }
+        Member { section, path, kind, owner, attributes, is_labelled, is_sparse, difference: None }
     }
 
     fn paths(members: &[(&str, bool)], remove: &str) -> PatchPaths {

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::json::Value;
 use crate::patch::archive::{self, Archive, ArchiveSection, Member, MemberKind, Sink};
 use crate::patch::caution::{Caution, Cautions};
+use crate::patch::difference::Difference;
 use crate::patch::floor::{Floor, Required};
 use crate::repo::entry::{Entry, EntryState};
 use crate::repo::refusal::ChangeRefusal;
@@ -278,7 +279,13 @@ fn content(member: &Member) -> Option<String> {
     let path = member.path.display();
     match (member.section, &member.kind) {
         (ArchiveSection::Files, MemberKind::Directory) | (ArchiveSection::Metadata, _) => None,
-        (ArchiveSection::Files, MemberKind::File { .. }) => Some(format!("/{path}")),
+        (ArchiveSection::Files, MemberKind::File { .. }) => {
+            let of = |difference: &Difference| match &difference.of {
+                Some(id) => format!("/{path} (difference to {id})"),
+                None => format!("/{path} (difference to the base system)"),
+            };
+            Some(member.difference.as_deref().map_or_else(|| format!("/{path}"), of))
+        }
         (ArchiveSection::Files, MemberKind::Symlink { target }) => {
             Some(format!("/{path} -> {}", target.display()))
         }

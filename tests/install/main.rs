@@ -31,6 +31,7 @@ mod attributes;
 mod awaited;
 mod blocked;
 mod child;
+mod differences;
 mod directories;
 mod filesystems;
 mod floor;

@@ -1,11 +1,11 @@
 //! Floors: made, uploaded, applied, and never gone below by an operator's mistake.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thimble::job::Report;
 use thimble::patch::archive;
-use thimble::patch::make::{make, make_floor};
+use thimble::patch::make::{Made, MakeError, MakeOptions, make, make_with};
 use thimble::repo::entry::EntryState::{Applied, Available, Deleted};
 use thimble::store;
 use thimble::types::{Hash, Name, PatchId, Text};
@@ -17,13 +17,17 @@ use crate::support::controller::{Controller, Reports, signed};
 const FLOOR: &str = "[floor]\nexpires = \"2020-02-29\"\n";
 
 /// A signed floor, made from patch files as a maker does it.
+fn make_floor(dir: &Path, out: &Path, required: &[&Path]) -> Result<Made, MakeError> {
+    make_with(dir, &MakeOptions { out: Some(out), floor: required, ..MakeOptions::default() })
+}
+
 fn floor(bench: &Bench, id: &str, serial: u32, required: &[PathBuf]) -> PathBuf {
     let dir = bench.scratch.join(format!("{id}-dir"));
     fs::create_dir(&dir).unwrap();
     let text = metadata(id) + FLOOR + &format!("serial = {serial}\n");
     fs::write(dir.join("metadata.toml"), text).unwrap();
     let required: Vec<_> = required.iter().map(PathBuf::as_path).collect();
-    let made = make_floor(&dir, Some(&bench.scratch.join(format!("{id}.made"))), false, &required).unwrap();
+    let made = make_floor(&dir, &bench.scratch.join(format!("{id}.made")), &required).unwrap();
     signed(&bench.scratch, &format!("{id}.patch"), &fs::read(made.file).unwrap(), &bench.signer)
 }
 
@@ -59,7 +63,7 @@ fn a_floor_has_nothing_but_its_metadata() {
     // And a requirement is one of a floor.
     fs::write(dir.join("metadata.toml"), metadata("F")).unwrap();
     let required = bench.patch("P1", "files/a", "");
-    let said = make_floor(&dir, Some(&bench.scratch.join("F.patch")), false, &[&required]).unwrap_err();
+    let said = make_floor(&dir, &bench.scratch.join("F.patch"), &[&required]).unwrap_err();
     assert!(said.to_string().contains("only a floor can have it: add [floor]"), "{said}");
 }
 
