@@ -49,6 +49,7 @@ mod crowd;
 mod daemon;
 mod datagrams;
 mod deaths;
+mod differences;
 mod ending;
 mod explain;
 mod fetching;

@@ -12,6 +12,8 @@ use crate::node::SW_VERSION;
 pub struct Patch {
     pub id: String,
     dir: PathBuf,
+    /// Further options of `make`.
+    options: Vec<String>,
 }
 
 impl Patch {
@@ -21,7 +23,7 @@ impl Patch {
         // A test may make another patch under the same id.
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("files")).unwrap();
-        let patch = Self { id: id.to_owned(), dir };
+        let patch = Self { id: id.to_owned(), dir, options: vec![] };
         patch.metadata(&format!(
             "id = \"{id}\"\nsw_version = \"{SW_VERSION}\"\nsummary = \"Patch {id}\"\nreboot_required = false"
         ))
@@ -53,13 +55,24 @@ impl Patch {
         self
     }
 
+    /// It requires the last of these, which were made here and require the one before each, and has
+    /// the differences to them.
+    pub fn from(mut self, cluster: &Cluster, ids: &[String]) -> Self {
+        for id in ids {
+            let file = cluster.dir.join(format!("{id}.patch"));
+            self.options.extend(["--from".to_owned(), file.to_str().unwrap().to_owned()]);
+        }
+        self.metadata(&format!("requires = {:?}", ids.last().as_slice()))
+    }
+
     /// Makes the `.patch` file, unsigned.
     pub fn make(&self, cluster: &Cluster) -> PathBuf {
         let file = cluster.dir.join(format!("{}.patch", self.id));
         let _ = fs::remove_file(&file);
         // The binary just built: the shipped one does not have `make`.
         let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
-        let output = command.arg("make").arg(&self.dir).arg("-o").arg(&file).output().unwrap();
+        let output =
+            command.arg("make").arg(&self.dir).arg("-o").arg(&file).args(&self.options).output().unwrap();
         assert!(output.status.success(), "make: {}", String::from_utf8_lossy(&output.stderr));
         file
     }
