@@ -64,6 +64,6 @@ fn a_difference_travels_in_place_of_the_file() {
     cluster.thimble(&["host-install", "agent-2"]).ok();
     assert_eq!(fs::read(second.root().join("usr/lib/libapp.so")).unwrap(), text("APP-2"));
     wait::until_true("both are current", || {
-        ["agent-1", "agent-2"].iter().all(|name| controller.host(name)["current"] == true)
+        ["agent-1", "agent-2"].iter().all(|name| controller.host(name)["current"] == "yes")
     });
 }
