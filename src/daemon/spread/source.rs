@@ -60,7 +60,16 @@ impl<'s> CachedSource<'s> {
                 let fetched = self.inner.blob(hash, at, sink)?;
                 return Ok(Fetched { len_bytes: size_bytes - offset, ..fetched });
             } else {
-                self.inner.part(hash, at, end - at, sink)?;
+                let mut has_any = false;
+                let part = self.inner.part(hash, at, end - at, &mut |bytes| {
+                    has_any = true;
+                    sink(bytes)
+                });
+                // An older controller knows no parts: the next attempt is not to ask for one again.
+                if matches!(part, Err(FetchError::Session(_))) && !has_any {
+                    let _ = self.cache.remove(hash);
+                }
+                part?;
             }
             at = end;
         }

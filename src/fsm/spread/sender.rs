@@ -37,7 +37,7 @@ const QUIET_ROUNDS: u8 = 3;
 const SILENT_ROUNDS: u8 = 4;
 /// How long it waits until it asks again whether another's transmission is over, and how long in all.
 const WAIT: Duration = Duration::from_secs(1);
-const WAIT_MOST: Duration = Duration::from_secs(3_600);
+const WAIT_MOST: Duration = Duration::from_secs(600);
 /// Repair for so few hosts ends after [`ROUNDS`]: a session serves them with as many bytes.
 const FEW: u32 = 2;
 const ROUNDS: u16 = 8;
