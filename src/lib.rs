@@ -23,7 +23,7 @@
 //! | `control` | what a command asks of the daemon and what it answers | `repo`, `wire`, `fsm`, `job` |
 //! | `store` | keeps a controller's repository in files, in a worker | `repo`, `wire`, `json`, `sealed`, `failpoint`, `clock`, `config`, `patch`, `job` |
 //! | `install` | brings a host's tree to a set of patches, in a worker | `repo`, `wire`, `sealed`, `sorted`, `failpoint`, `config`, `patch`, `job` |
-//! | `daemon` | the event loop: sockets, worker processes and a clock | `repo`, `wire`, `fsm`, `clock`, `udp`, `tipc`, `config`, `job`, `control`, `store`, `install` |
+//! | `daemon` | the event loop: sockets, worker processes and a clock | `coding`, `repo`, `wire`, `fsm`, `clock`, `udp`, `tipc`, `config`, `job`, `control`, `store`, `install` |
 //! | `cli` | turns arguments into requests, and replies into tables and JSON | `repo`, `wire`, `fsm`, `json`, `clock`, `config`, `tipc`, `patch`, `job`, `control`, `store`, `install` |
 //! | `cli/run` | starts the daemon | `daemon` |
 //!

@@ -1,10 +1,8 @@
 //! Where the members of patches belong on a host, in the order of the paths.
 
 use std::cmp::Ordering;
-use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +12,7 @@ use super::holds::AttributeKinds;
 use super::holes::bytes_without_holes;
 use super::olds::{Missing, Olds};
 use super::order::order;
+use super::path_hash::path_hash;
 use super::record::Patch;
 use super::scripts::Script;
 use super::sorter::{Sorted, SortedItems, Sorter};
@@ -210,13 +209,6 @@ impl<'h> Survey<'h> {
         }
         Ok(dir)
     }
-}
-
-/// A hash of a member's path, the same for the whole install.
-pub(super) fn path_hash(path: &Path) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(path.as_os_str().as_bytes());
-    hasher.finish()
 }
 
 /// Reads one patch.

@@ -75,6 +75,7 @@ mod notice;
 mod olds;
 mod order;
 mod own;
+mod path_hash;
 mod plan;
 mod planner;
 mod prepare;

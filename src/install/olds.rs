@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use super::error::{ErrorContext, InstallError, InstallRefusal};
-use super::layout::path_hash;
+use super::path_hash::path_hash;
 use super::record_file::Record;
 use super::sys::{self, InodeKind};
 use super::tree::{After, OnTheWay, RootTree, hash_file};

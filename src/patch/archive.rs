@@ -4,17 +4,17 @@
 //! known about it by then has been checked. The archive's end is checked last, so the
 //! result of a sink is valid only if [`read`] succeeds.
 
-use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::PatchError;
 use super::attributes::Attributes;
-use super::difference::Difference;
+use super::difference_header;
 use super::fault::{ArchiveError, MemberFault, shown};
 pub use super::member::{ArchiveSection, Attribute, Member, MemberKind, Owner, SCRIPTS};
 use super::metadata::Metadata;
+use super::path::normalized;
 use super::raw::{RawKind, RawMember};
 use super::tarball::Tarball;
 use super::tree::{ArchiveTree, Known};
@@ -117,7 +117,7 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<Archive, PatchError>
     let mut members = 0;
     while let Some(mut raw) = tarball.next()? {
         seen.count(&raw)?;
-        let difference = Difference::begin(&mut raw, &mut tarball)?;
+        let difference = difference_header::begin(&mut raw, &mut tarball)?;
         let Some((mut member, copy_of)) = seen.check(&mut raw)? else { continue };
         if let Some(difference) = difference {
             seen.old_bytes = seen.old_bytes.saturating_add(difference.old_bytes.min(difference.new_bytes));
@@ -343,36 +343,6 @@ impl Seen {
     fn has_directory(&self, path: &Path) -> bool {
         self.paths.get(&Path::new("files").join(path)) == Some(Known::Directory)
     }
-}
-
-/// A name as a relative path with normal components only; empty for the top.
-pub(super) fn normalized(name: &[u8]) -> Result<PathBuf, MemberFault> {
-    let text = str::from_utf8(name).map_err(|_| MemberFault::NotUtf8)?;
-    if text.chars().any(char::is_control) {
-        return Err(MemberFault::ControlCharacter);
-    }
-    if text.len() > limits::PATH_BYTES {
-        return Err(MemberFault::NameTooLong);
-    }
-    let mut path = PathBuf::new();
-    for component in Path::new(text).components() {
-        match component {
-            Component::CurDir => {}
-            Component::Normal(part) if is_reserved(part) => return Err(MemberFault::Reserved),
-            Component::Normal(part) if part.len() > limits::NAME_BYTES => {
-                return Err(MemberFault::NameTooLong);
-            }
-            Component::Normal(part) => path.push(part),
-            Component::ParentDir => return Err(MemberFault::ParentDirectory),
-            Component::RootDir | Component::Prefix(_) => return Err(MemberFault::Absolute),
-        }
-    }
-    Ok(path)
-}
-
-/// Whether the installer uses such a name itself.
-fn is_reserved(part: &OsStr) -> bool {
-    part == ".thimble" || part.as_bytes().starts_with(b".thimble~")
 }
 
 /// The role of a normalized path in a patch.

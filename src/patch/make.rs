@@ -11,6 +11,7 @@ pub use super::make_error::MakeError;
 use super::metadata::{Metadata, PathOwner};
 use super::names::Names;
 use super::old_tree::OldTree;
+pub use super::pack::Travel;
 use super::pack::{Owners, Source, pack};
 use crate::limits;
 
@@ -25,17 +26,6 @@ pub struct Made {
     pub metadata: Metadata,
     /// How its files travel, if it was made as a difference.
     pub travel: Option<Travel>,
-}
-
-/// How many files of a patch travel how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Travel {
-    /// A required patch has them: they do not travel.
-    pub left_out: usize,
-    /// As a difference.
-    pub differences: usize,
-    /// Whole.
-    pub whole: usize,
 }
 
 /// Packs `dir/metadata.toml`, `dir/files` and `dir/scripts` into `out`, or into

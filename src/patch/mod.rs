@@ -13,6 +13,7 @@ pub mod caution;
 #[cfg(feature = "tools")]
 mod differ;
 pub mod difference;
+mod difference_header;
 mod fault;
 mod fields;
 pub mod floor;
@@ -34,6 +35,7 @@ mod old_tree;
 #[cfg(feature = "tools")]
 mod pack;
 mod packer;
+mod path;
 mod pax;
 mod raw;
 pub mod signature;

@@ -15,7 +15,6 @@ use tar::EntryType;
 use super::attributes::{SELINUX, is_kept};
 use super::caution::Caution;
 use super::differ::differ;
-use super::make::Travel;
 use super::make_error::MakeError;
 use super::member::{Attribute, Owner};
 use super::metadata::{Metadata, PathOwner};
@@ -62,6 +61,17 @@ pub(super) struct Source<'a> {
     pub(super) owners: Owners<'a>,
     /// What files may be differences to.
     pub(super) olds: &'a OldTree,
+}
+
+/// How many files of a patch travel how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Travel {
+    /// A required patch has them: they do not travel.
+    pub left_out: usize,
+    /// As a difference.
+    pub differences: usize,
+    /// Whole.
+    pub whole: usize,
 }
 
 /// Packs a tree into a file; files as differences to old ones where that is smaller. Returns the caution about

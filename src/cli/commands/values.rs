@@ -37,6 +37,7 @@ const NAMES: &[(&str, ValueKind)] = &[
     ("FILE", ValueKind::File),
     ("KEY", ValueKind::File),
     ("OLD", ValueKind::File),
+    ("PATCH", ValueKind::File),
     ("PATH", ValueKind::File),
     ("DIR", ValueKind::Directory),
     ("SHELL", ValueKind::Shell),
