@@ -28,7 +28,7 @@ const INTERPRETER_BYTES: u64 = 256;
 pub trait Sink {
     /// Receives a member, with its content if it is a file. Content that is not read is
     /// skipped. With [`Member::difference`] the content is steps, from which
-    /// [`Difference::apply`] makes that of the file.
+    /// [`Difference::apply`](super::difference::Difference::apply) makes that of the file.
     ///
     /// # Errors
     /// Ends the reading; the error comes back as [`PatchError::Io`].

@@ -67,7 +67,7 @@ fn patch(id: &str, hash: u8) -> InstalledPatch {
 }
 
 /// One frame of each variant, in order; then those with later purposes.
-fn frames() -> [(&'static str, Frame); 16] {
+fn frames() -> [(&'static str, Frame); 17] {
     let digest = |byte| Digest([byte; 32]);
     let worker = || name("worker");
     let open = |purpose| Frame::Open { role: Role::Controller, node: AGENT, peer: CONTROLLER, purpose };
@@ -110,6 +110,10 @@ fn frames() -> [(&'static str, Frame); 16] {
         ("open_pull", open(Purpose::Pull)),
         ("open_blobs", open(Purpose::Blobs)),
         ("map_rollout", Frame::MapRollout(rollout())),
+        (
+            "blob_part_req",
+            Frame::BlobPartReq { hash: Hash([0xa1; 32]), offset: 1_048_576, len_bytes: 2_097_152 },
+        ),
     ]
 }
 

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use thimble::limits;
 use thimble::table::{Table, index_len};
 use thimble::time::{Duration, Instant};
-use thimble::types::{ClusterId, NodeId, Nonce, RequestId};
+use thimble::types::{ClusterId, Hash, NodeId, Nonce, RequestId};
 use thimble::wire::codec::{Codec, Identity, RefusedDatagram, Roles, tag_of};
 use thimble::wire::frame::Role;
 use thimble::wire::header::{Header, MINOR};
@@ -18,8 +18,8 @@ use thimble::wire::install::{Outcome, Step};
 use thimble::wire::keys::{Key, KeyRing};
 use thimble::wire::messages::{
     AgentInstallReq, AgentInstallResp, AgentState, Contact, DropHostReq, Hello, HelloAck, HelloAgent,
-    HelloAgentAck, Message, MsgType, OtherControllers, Ping, Pong, RequestState, SpreadOffer,
-    SpreadReport, SyncComplete, SyncReq,
+    HelloAgentAck, Message, MsgType, OtherControllers, Ping, Pong, RequestState, SpreadOffer, SpreadReport,
+    SyncComplete, SyncReq,
 };
 use thimble::wire::replay::{ReplayGuard, Window};
 

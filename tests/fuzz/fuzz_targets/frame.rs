@@ -65,7 +65,7 @@ fn ends() -> (SessionKeys, SessionKeys) {
 }
 
 fn any_frame(input: &mut Unstructured<'_>) -> Result<Frame> {
-    Ok(match input.int_in_range(0..=9)? {
+    Ok(match input.int_in_range(0..=10)? {
         0 => Frame::Open {
             role: if input.arbitrary()? { Role::Controller } else { Role::Agent },
             node: node(input)?,
@@ -97,6 +97,11 @@ fn any_frame(input: &mut Unstructured<'_>) -> Result<Frame> {
             Frame::Blob { len_bytes: input.arbitrary()?, signature: list(input, |input| input.arbitrary())? }
         }
         8 => Frame::End,
+        9 => Frame::BlobPartReq {
+            hash: hash(input)?,
+            offset: input.arbitrary()?,
+            len_bytes: input.arbitrary()?,
+        },
         _ => Frame::Refused { reason: text(input)? },
     })
 }
