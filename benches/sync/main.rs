@@ -1,6 +1,7 @@
 //! What it takes to bring patches to another controller: the time until they are known
 //! and held there, what crosses the wire, and how that compares
-//! with a plain copy that makes the same hashes and with rsync's daemon.
+//! with a plain copy that makes the same hashes and with rsync's daemon; and to send one to all hosts at once,
+//! beside uftp.
 //!
 //! `make bench` builds the static binary and names it in `THIMBLE_BIN`. Arguments name parts:
 //! `cargo bench --bench sync -- sync-many`.
@@ -16,6 +17,7 @@ mod common;
 mod copy;
 #[path = "../../tests/net/filter.rs"]
 mod filter;
+mod loss;
 #[path = "../../tests/net/netns.rs"]
 mod netns;
 #[path = "../../tests/net/node.rs"]
@@ -23,12 +25,14 @@ mod node;
 #[path = "../../tests/net/over_udp.rs"]
 mod over;
 mod rsync;
+mod spread;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 #[path = "../../tests/net/switch.rs"]
 mod switch;
 #[path = "../../tests/net/sys.rs"]
 mod sys;
+mod uftp;
 #[path = "../../tests/net/wait.rs"]
 mod wait;
 #[path = "../../tests/net/weather.rs"]
@@ -65,7 +69,8 @@ const MANY_TARGET: f64 = 2.0;
 /// docs/architecture.md, "Budgets": times the plain copy, and times rsync's daemon.
 const LARGE_BUDGETS: [f64; 2] = [1.25, 1.0];
 
-const PARTS: [Part; 3] = [("sync-small", small), ("sync-large", large), ("sync-many", many)];
+const PARTS: [Part; 4] =
+    [("sync-small", small), ("sync-large", large), ("sync-many", many), ("spread", spread::measure)];
 
 fn main() {
     if !sys::is_root() {
