@@ -7,7 +7,7 @@
 //! The base system has no such file: an install that lacks a content of it is refused.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -18,9 +18,9 @@ use super::sys::{self, InodeKind};
 use super::tree::{After, OnTheWay, RootTree, hash_file};
 use crate::failpoint;
 use crate::limits;
-use crate::patch::archive::{self, ArchiveSection, Member, Sink};
+use crate::patch::archive::{self, ArchiveSection, Member, MemberKind, Sink};
 use crate::patch::difference::{Difference, OldHash, old_hash};
-use crate::sorted::FlatMap;
+use crate::sorted::FlatSet;
 use crate::types::PatchId;
 
 /// Where old contents are looked for.
@@ -33,23 +33,36 @@ pub(super) struct Olds<'h> {
     pub dir: BorrowedFd<'h>,
 }
 
-/// Old contents of one patch, by the hashes of their paths.
-type Wants = FlatMap<u64, OldHash>;
-
-/// Old contents that are not on the host, by the patches that have them.
+/// Old contents that are not on the host.
 #[derive(Default)]
 pub(super) struct Missing {
-    of: FlatMap<PatchId, Vec<(u64, OldHash)>>,
+    of: Vec<MissingOf>,
     /// What they take, in bytes.
-    pub bytes: u64,
+    bytes: u64,
+}
+
+/// Old contents of one patch.
+struct MissingOf {
+    id: PatchId,
+    /// The hashes of their paths.
+    paths: Vec<u64>,
+    hashes: Vec<OldHash>,
 }
 
 /// Gives the file of a patch of the set, which must be at its beginning.
 pub(super) type Supply<'s> = dyn FnMut(&PatchId, u64) -> Result<File, InstallError> + 's;
 
 impl Missing {
-    pub fn is_empty(&self) -> bool {
-        self.of.is_empty()
+    fn add(&mut self, of: &PatchId, path: &Path, difference: &Difference) {
+        self.bytes = self.bytes.saturating_add(difference.old_bytes);
+        let at = self.of.iter().position(|missing| missing.id == *of).unwrap_or_else(|| {
+            self.of.push(MissingOf { id: of.clone(), paths: Vec::new(), hashes: Vec::new() });
+            self.of.len() - 1
+        });
+        if let Some(missing) = self.of.get_mut(at) {
+            missing.paths.push(path_hash(path));
+            missing.hashes.push(difference.old_hash);
+        }
     }
 }
 
@@ -96,13 +109,11 @@ impl Olds<'_> {
         if self.find(&member.path, difference).is_some() {
             return Ok(());
         }
+        let path = difference.old_path.as_ref().unwrap_or(&member.path);
         let Some(of) = &difference.of else {
-            let path = difference.old_path.as_ref().unwrap_or(&member.path).display().to_string();
-            return Err(InstallRefusal::OtherBase(patch.clone(), path));
+            return Err(InstallRefusal::OtherBase(patch.clone(), path.display().to_string()));
         };
-        let old = path_hash(difference.old_path.as_ref().unwrap_or(&member.path));
-        missing.bytes = missing.bytes.saturating_add(difference.old_bytes);
-        missing.of.get_or_insert_with(of.clone(), Vec::new).push((old, difference.old_hash));
+        missing.add(of, path, difference);
         Ok(())
     }
 
@@ -117,17 +128,11 @@ impl Olds<'_> {
         supply: &mut Supply<'_>,
         depth: usize,
     ) -> Result<(), InstallError> {
-        let bytes = missing.bytes;
-        for (id, wants) in missing.of {
-            let refuse = |error| InstallError::Patch(id.clone(), Box::new(error));
-            let mut file = supply(&id, bytes)?;
-            let mut sink = Unpack {
-                olds: self,
-                id: &id,
-                wants: wants.into(),
-                deeper: Some(Missing::default()),
-                failed: None,
-            };
+        for MissingOf { id, paths, hashes } in missing.of {
+            let lacks = || Err(InstallRefusal::OldMissing(id.clone()).into());
+            let mut file = supply(&id, missing.bytes)?;
+            let deeper = Some(Missing::default());
+            let mut sink = Unpack { olds: self, id: &id, paths: paths.into(), deeper, failed: None };
             // First what these are differences to, and what they are hard links to.
             for _ in 0..2 {
                 file.rewind().context("read", ".thimble/fetch")?;
@@ -135,16 +140,16 @@ impl Olds<'_> {
                 if let Some(error) = sink.failed.take() {
                     return Err(error);
                 }
-                read.map_err(refuse)?;
-                if let Some(deeper) = sink.deeper.take().filter(|deeper| !deeper.is_empty()) {
+                read.map_err(|error| InstallError::Patch(id.clone(), Box::new(error)))?;
+                if let Some(deeper) = sink.deeper.take().filter(|deeper| !deeper.of.is_empty()) {
                     if depth == limits::DIFFERENCE_CHAIN {
-                        return Err(InstallRefusal::OldMissing(id.clone()).into());
+                        return lacks();
                     }
                     self.unpack_deep(deeper, supply, depth + 1)?;
                 }
             }
-            if sink.wants.values().any(|hash| sys::stat_at(self.dir, &name(hash)).is_err()) {
-                return Err(InstallRefusal::OldMissing(id.clone()).into());
+            if hashes.iter().any(|hash| sys::stat_at(self.dir, &name(hash)).is_err()) {
+                return lacks();
             }
         }
         Ok(())
@@ -153,7 +158,8 @@ impl Olds<'_> {
 
 /// The name of an old content that was unpacked.
 fn name(hash: &OldHash) -> String {
-    hash.iter().fold("old-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    let [high, low] = hash.as_chunks().0 else { return String::new() };
+    format!("old-{:016x}{:016x}", u64::from_be_bytes(*high), u64::from_be_bytes(*low))
 }
 
 /// Whether a file has the old content.
@@ -184,52 +190,57 @@ impl OnTheWay for AsItIs {
 struct Unpack<'a> {
     olds: &'a Olds<'a>,
     id: &'a PatchId,
-    wants: Wants,
+    /// The hashes of their paths.
+    paths: FlatSet<u64>,
     /// The first time.
     deeper: Option<Missing>,
     failed: Option<InstallError>,
 }
 
+/// The name of what is being unpacked.
+const NEW: &str = "old";
+
 impl Unpack<'_> {
-    fn write(&self, member: &Member, hash: &OldHash, content: &mut dyn Read) -> io::Result<()> {
-        let difference = member.difference.as_deref();
-        let old = difference.map(|it| self.olds.find(&member.path, it).ok_or(io::ErrorKind::NotFound));
-        let (old, name) = (old.transpose()?, name(hash));
-        failpoint::hit("unpacking an old file");
-        sys::remove_if_there(self.olds.dir, &name)?;
-        let mut file = sys::create_new(self.olds.dir, &name)?;
-        match (difference, &old) {
-            (Some(difference), Some(old)) => io::copy(&mut difference.apply(content, old), &mut file)?,
-            _ => io::copy(content, &mut file)?,
+    fn write(&self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
+        let (old, mut new);
+        let content: &mut dyn Read = match &member.difference {
+            None => content,
+            Some(difference) => {
+                old = self.olds.find(&member.path, difference).ok_or(io::ErrorKind::NotFound)?;
+                new = difference.apply(content, &old);
+                &mut new
+            }
         };
-        file.flush()?;
+        failpoint::hit("unpacking an old file");
+        sys::remove_if_there(self.olds.dir, NEW)?;
+        let mut file = sys::create_new(self.olds.dir, NEW)?;
+        io::copy(content, &mut file)?;
         file.rewind()?;
-        if old_hash(&hash_file(&mut file)?) != *hash {
-            sys::remove_if_there(self.olds.dir, &name)?;
-        }
-        Ok(())
+        let hash = old_hash(&hash_file(&mut file)?);
+        sys::rename_at(self.olds.dir, NEW, self.olds.dir, &name(&hash))
     }
 }
 
 impl Sink for Unpack<'_> {
     fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
-        let hash = self.wants.get(&path_hash(&member.path)).copied();
-        let Some(hash) = hash.filter(|_| member.section == ArchiveSection::Files) else { return Ok(()) };
-        let failed = match &mut self.deeper {
+        let is_file =
+            member.section == ArchiveSection::Files && matches!(member.kind, MemberKind::File { .. });
+        if !is_file || !self.paths.contains(&path_hash(&member.path)) {
+            return Ok(());
+        }
+        let done = match &mut self.deeper {
             Some(deeper) => self.olds.want(deeper, self.id, member).map_err(InstallError::from),
-            None => self
-                .write(member, &hash, content)
-                .context("unpack", &format!(".thimble/fetch/{}", name(&hash))),
+            None => self.write(member, content).context("unpack", ".thimble/fetch/old"),
         };
-        failed.map_err(|error| {
+        done.map_err(|error| {
             self.failed = Some(error);
             io::ErrorKind::Other.into()
         })
     }
 
     fn copy(&mut self, member: &Member, of: &Path) -> io::Result<()> {
-        if let Some(hash) = self.wants.get(&path_hash(&member.path)).copied() {
-            self.wants.insert(path_hash(of), hash);
+        if self.paths.contains(&path_hash(&member.path)) {
+            self.paths.insert(path_hash(of));
         }
         Ok(())
     }
