@@ -202,6 +202,19 @@ on controller-0 thimble apply "$first"
 on controller-0 thimble query
 shown "$first .* Partial-Apply"
 
+say "One transmission: the file crosses controller-0's wire once, for all three hosts"
+# Bytes that have left controller-0.
+left() { ip -n "$(netns controller-0)" -s link show net0 | awk '/TX:/ { getline; print $1 }'; }
+size=$(stat -c %s "$work/$first.patch")
+before=$(left)
+on controller-0 thimble spread "$first" --rate 20Mbit
+shown "$first was sent to all hosts"
+bytes=$(($(left) - before))
+echo "$bytes bytes have left controller-0's interface, for a file of $size and three hosts."
+# Hellos, and what each datagram has around it.
+[[ $netem ]] || ((bytes <= size * 115 / 100 + 40000)) || fail "that is more than one transmission takes"
+before=$(left)
+
 say "Install on all three hosts"
 on controller-0 thimble host-install "${hosts[@]}"
 on controller-0 thimble query
@@ -212,7 +225,9 @@ for host in "${hosts[@]}"; do
     holds "$work/$first/files" "$work/$host/root" || fail "$host does not have the package's files"
     tree "$work/$host/root" >"$work/$host.patched"
 done
-echo "The package's files are under all three roots."
+bytes=$(($(left) - before))
+echo "The package's files are under all three roots, with $bytes bytes more."
+[[ $netem ]] || ((bytes <= size)) || fail "the hosts have fetched for themselves"
 
 say "A second patch for all hosts, one after the other: compute-1 fails, and the rollout stops"
 make_second
