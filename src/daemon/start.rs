@@ -88,9 +88,7 @@ fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Daemon<'static>>, St
     let (config, text) = Config::load_with_text(config_path).map_err(|error| error.to_string())?;
     let config_path = absolute(config_path)?;
     let lock = lock(&config.node.state_dir)?;
-    if config.node.is_controller {
-        state_dir::check_links(&config.node.state_dir).map_err(|error| format!("state directory {error}"))?;
-    }
+    state_dir::check_links(&config.node.state_dir).map_err(|error| format!("state directory {error}"))?;
     let identity = identity(&config)?;
     info!("node {} of cluster {}, incarnation {}", identity.node, identity.cluster, identity.incarnation);
     for unused in config.network.unused_words() {

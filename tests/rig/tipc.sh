@@ -9,7 +9,8 @@ cd "$(dirname "$0")/../.."
 # refused, sessions and what they carry, who is there, who is lost.
 some=(allocations:: controllers::an_upload controllers::the_other_controller_sees datagrams::
     files::an_interrupted intruders:: lossy:: multicast:: partitions::changes partitions::a_wire
-    partitions::a_controller_relays repeated:: requests:: rig:: sessions:: troubles::)
+    partitions::a_controller_relays repeated:: requests:: rig:: sessions:: spread::all_hosts spread::another
+    troubles::)
 export DEMO_FILES=few
 [[ ${1:-} != all ]] || { some=(); export ALL_TIMES=1 DEMO_FILES=all; }
 
