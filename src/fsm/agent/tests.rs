@@ -3,6 +3,7 @@
 mod pings;
 mod proof;
 mod recovery;
+mod spread;
 
 use std::format;
 use std::string::{String, ToString};
@@ -210,6 +211,13 @@ fn text(action: &Action) -> String {
             assert_eq!((install.controller, install.digest), (CONTROLLER, digest_of(&["A"])));
             format!("install {}", install.request_id.0)
         }
+        Action::Send(To::Node(to, at), Message::SpreadReport(report)) => {
+            assert_eq!(*at, peer(*to), "answered where it was asked");
+            format!("lacks of {} to {}, with {}", report.transmission, to.0, report.other)
+        }
+        Action::StartReceiving(offer) => format!("receive {}", offer.transmission),
+        Action::PassOffer(offer) => format!("pass {}.{}", offer.transmission, offer.round),
+        Action::StopReceiving => "stop receiving".to_string(),
         Action::StartRecovery => "recover".to_string(),
         Action::StartProof { is_heard } => format!("prove {is_heard}"),
         other => panic!("no agent does this: {other:?}"),

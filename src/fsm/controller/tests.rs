@@ -4,6 +4,7 @@ mod answers;
 mod asks;
 mod queries;
 mod rollout;
+mod spread;
 mod topology;
 
 use std::format;
@@ -188,6 +189,8 @@ fn text(action: &Action) -> String {
     match action {
         Action::Send(To::Agents, Message::HelloAgent(_)) => "hello agents".to_string(),
         Action::Send(To::Controllers, Message::Hello(_)) => "hello controllers".to_string(),
+        Action::StartSpread(file) => format!("send {} to all, {} for a second", file.id, file.rate),
+        Action::StopSpread => "end sending".to_string(),
         Action::SettleRollout(to) if to.is_running() => "the rollout is carried on here".to_string(),
         Action::SettleRollout(to) => format!("the rollout is {:?}", to.state),
         Action::Send(To::Controllers, Message::DropHostReq(drop)) => {
