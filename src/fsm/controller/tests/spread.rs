@@ -49,8 +49,8 @@ fn files_are_sent_one_after_the_other() {
 #[test]
 fn a_patch_that_is_deleted_is_not_sent_any_more() {
     let mut trace = settled(&[4], CONFIG);
-    trace.sends("A", 0);
-    trace.sends("B", 0);
+    trace.sends("A", 0).0.unwrap();
+    trace.sends("B", 0).0.unwrap();
     for name in ["B", "A"] {
         let deleted = entry(name).state(EntryState::Deleted).stamp(50, 1);
         trace.controller.merge(at(SETTLED), &deleted).unwrap();
