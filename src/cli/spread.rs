@@ -176,6 +176,9 @@ fn ended(SpreadEnded { id, state, failed, .. }: &SpreadEnded) -> String {
             line
         }
         Some(SpreadEnding::Nobody) => format!("{id} is not sent to all hosts: none that listens lacks it"),
+        Some(SpreadEnding::Silent) => {
+            format!("{id} is not sent to all hosts any more: those that took part answer no more")
+        }
         Some(SpreadEnding::Yielded) => format!("{id} is not sent to all hosts: another controller sends"),
         Some(SpreadEnding::Stopped) => format!("{id} is not sent to all hosts any more: it was stopped"),
         None => format!("{id} was not sent to all hosts"),
@@ -203,6 +206,7 @@ pub fn json(row: &SpreadRow) -> Value {
             SpreadEnding::All => "all",
             SpreadEnding::Most => "most",
             SpreadEnding::Nobody => "nobody",
+            SpreadEnding::Silent => "silent",
             SpreadEnding::Yielded => "yielded",
             SpreadEnding::Stopped => "stopped",
         });

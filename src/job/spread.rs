@@ -97,8 +97,10 @@ pub enum SpreadEnding {
     All,
     /// Some have not: they fetch what they lack.
     Most,
-    /// No host wanted it, or none listened any more.
+    /// No host wanted it.
     Nobody,
+    /// Hosts took part, and answer no more.
+    Silent,
     /// Another controller sends.
     Yielded,
     /// It was stopped.

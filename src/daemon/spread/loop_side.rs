@@ -133,6 +133,9 @@ impl Daemon<'_> {
                 Some(SpreadEnding::Nobody) => {
                     info!("{id} is not sent to all hosts: none that listens lacks it")
                 }
+                Some(SpreadEnding::Silent) => {
+                    info!("{id} is not sent to all hosts any more: those that took part answer no more")
+                }
                 Some(SpreadEnding::Yielded) => {
                     info!("{id} is not sent to all hosts: another controller sends")
                 }

@@ -1,11 +1,13 @@
 //! The worker that receives a file that is sent to all hosts: [`Receiver`] says what to do with each packet,
 //! the socket and the cache are here.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::rc::Rc;
 use std::thread::JoinHandle;
 
 use super::super::sys;
@@ -15,7 +17,7 @@ use crate::coding::cauchy::Cauchy;
 use crate::coding::decoder::Decoder;
 use crate::coding::proof::{BLOCK_BYTES, BlockHasher, SubtreeHash};
 use crate::fsm::random::Random;
-use crate::fsm::spread::receiver::{Dropped, Ready, Receiver, Take};
+use crate::fsm::spread::receiver::{Dropped, Ready, Receiver, Take, section_of};
 use crate::job::reporter::Reporter;
 use crate::job::{ReceiveJob, ReceiveState, RefusalKind, Report, SpreadInput};
 use crate::limits::{DATAGRAM_BYTES, MISSING_PACKETS, SECTION_BLOCKS};
@@ -33,6 +35,11 @@ const LOOK_APART: Duration = Duration::from_millis(100);
 const ANSWER_LATE: Duration = Duration::from_millis(100);
 /// Packets between two looks at anything else.
 const PACKETS: u32 = 64;
+/// Packets of a block that are worked on between two looks at the socket and at questions. To find 256 packets takes a
+/// slow processor seconds: meanwhile the socket would overflow, and the sender take the host for gone.
+const WORK_PACKETS: u16 = 8;
+/// Blocks that wait to be found: those of two sections. A host that is further behind takes no packets.
+const WORK_BLOCKS: usize = 2 * SECTION_BLOCKS;
 
 /// Receives until the sender has ended, and reports how that went.
 ///
@@ -47,7 +54,10 @@ pub fn receive(
     reporter: &mut dyn Reporter,
 ) -> io::Result<()> {
     let failed = match Receiving::open(state_dir, limits, job) {
-        Ok(mut receiving) => receiving.run(job, socket, channel, reporter)?,
+        Ok(mut receiving) => {
+            let (inputs, datagram) = (Input::new(), [0; DATAGRAM_BYTES + 1]);
+            receiving.run(&mut Ends { job, socket, channel, reporter, inputs, datagram })?
+        }
         Err(reason) => Some(reason),
     };
     match failed {
@@ -63,12 +73,32 @@ pub fn receive(
     }
 }
 
+/// Where packets and questions come from, and answers go.
+struct Ends<'a> {
+    job: &'a ReceiveJob,
+    socket: &'a OwnedFd,
+    channel: &'a OwnedFd,
+    reporter: &'a mut dyn Reporter,
+    inputs: Input,
+    datagram: [u8; DATAGRAM_BYTES + 1],
+}
+
+/// A block whose packets are enough. What finds it is kept here, for the sender may go on to the next section.
+struct Work {
+    ready: Ready,
+    missing: heapless::Vec<u16, MISSING_PACKETS>,
+    /// The numbers of the repair packets, and the packets one after the other.
+    numbers: heapless::Vec<u16, MISSING_PACKETS>,
+    packets: Vec<u8>,
+}
+
 struct Receiving {
     receiver: Receiver,
     file: File,
+    work: VecDeque<Work>,
     /// The repair packets of each block of the section, in their places.
     repair: [Vec<u8>; SECTION_BLOCKS],
-    code: Cauchy,
+    code: Rc<Cauchy>,
     random: Random,
     disk: Disk,
     state: ReceiveState,
@@ -104,8 +134,9 @@ impl Receiving {
         Ok(Self {
             receiver,
             file,
+            work: VecDeque::new(),
             repair: [const { Vec::new() }; SECTION_BLOCKS],
-            code: Cauchy::new(),
+            code: Rc::new(Cauchy::new()),
             random: Random::new(seed),
             disk: Disk::Idle(kept),
             state: ReceiveState::default(),
@@ -113,66 +144,68 @@ impl Receiving {
         })
     }
 
-    fn run(
-        &mut self,
-        job: &ReceiveJob,
-        socket: &OwnedFd,
-        channel: &OwnedFd,
-        reporter: &mut dyn Reporter,
-    ) -> io::Result<Option<String>> {
-        let mut inputs = Input::new();
-        self.receiver.on_offer(now(), &job.offer, &mut self.random);
+    fn run(&mut self, ends: &mut Ends<'_>) -> io::Result<Option<String>> {
+        self.receiver.on_offer(now(), &ends.job.offer, &mut self.random);
         let mut reported = now();
-        let mut datagram = [0; DATAGRAM_BYTES + 1];
         loop {
-            while let Some(input) = inputs.next(channel)? {
-                if let SpreadInput::Offer(offer) = input {
-                    self.receiver.on_offer(now(), &offer, &mut self.random);
-                }
-            }
-            let mut left = PACKETS;
-            while left > 0 {
-                match sys::recv_message(socket.as_fd(), &mut datagram) {
-                    Ok(length) => self.on_datagram(job, &datagram[..length]),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // An error of an interface that went: it may come back.
-                    Err(_) => {}
-                }
-                left -= 1;
-            }
-            while let Some(ready) = self.receiver.ready() {
-                match self.find(&ready) {
+            let is_empty = self.serve(ends)?;
+            while let Some(work) = self.work.pop_front() {
+                let ready = work.ready;
+                match self.find(work, ends) {
                     Ok(hash) => self.on_block(&ready, hash),
                     Err(error) => self.leave(&error),
                 }
             }
             let at = now();
             self.note_blocks(false);
-            // What lies in the socket is not missing; but a host that does not keep up says so, too.
-            let is_late = self.receiver.poll_at().is_some_and(|due| at.since(due) >= ANSWER_LATE);
-            if (left > 0 || is_late)
-                && let Some(report) = self.receiver.report(at)
-            {
-                reporter.report(&Report::Lacks(report))?;
-            }
             let is_over = self.receiver.is_over() || at.since(self.receiver.heard()) >= SILENT;
             if at.since(reported) >= REPORT_APART || is_over {
                 reported = at;
-                reporter.report(&Report::Receive(self.state()))?;
+                ends.reporter.report(&Report::Receive(self.state()))?;
             }
             if is_over {
                 self.note_blocks(true);
                 return Ok(self.left.take());
             }
-            if left > 0 {
+            if is_empty {
                 let mut due =
                     Instant::earliest([self.receiver.poll_at(), Some(at + REPORT_APART)]).unwrap_or(at);
                 if self.is_behind() {
                     due = due.min(at + LOOK_APART);
                 }
-                wait(channel, Some(socket), due)?;
+                wait(ends.channel, Some(ends.socket), due)?;
             }
         }
+    }
+
+    /// Takes questions and some packets, and answers. Returns whether the socket is empty.
+    fn serve(&mut self, ends: &mut Ends<'_>) -> io::Result<bool> {
+        while let Some(input) = ends.inputs.next(ends.channel)? {
+            if let SpreadInput::Offer(offer) = input {
+                self.set_work();
+                self.receiver.on_offer(now(), &offer, &mut self.random);
+            }
+        }
+        let mut left = PACKETS;
+        while left > 0 && self.work.len() < WORK_BLOCKS {
+            match sys::recv_message(ends.socket.as_fd(), &mut ends.datagram) {
+                Ok(length) => self.on_datagram(ends.job, &ends.datagram[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // An error of an interface that went: it may come back.
+                Err(_) => {}
+            }
+            left -= 1;
+        }
+        self.set_work();
+        // What lies in the socket is not missing; but a host that does not keep up says so, too.
+        let at = now();
+        let is_late = self.receiver.poll_at().is_some_and(|due| at.since(due) >= ANSWER_LATE);
+        if (left > 0 || is_late)
+            && let Some(report) = self.receiver.report(at)
+        {
+            ends.reporter.report(&Report::Lacks(report))?;
+        }
+        Ok(left > 0)
     }
 
     fn on_datagram(&mut self, job: &ReceiveJob, datagram: &[u8]) {
@@ -182,6 +215,9 @@ impl Receiving {
             return;
         };
         let section = self.receiver.section();
+        if section_of(packet.part) != u64::from(section) {
+            self.set_work();
+        }
         let take = self.receiver.on_packet(now(), &packet);
         if self.receiver.section() != section {
             self.repair.iter_mut().for_each(|packets| *packets = Vec::new());
@@ -215,6 +251,20 @@ impl Receiving {
         }
     }
 
+    /// Notes the blocks whose packets are enough.
+    fn set_work(&mut self) {
+        while let Some(ready) = self.receiver.ready() {
+            let mut missing = heapless::Vec::new();
+            let numbers = self.receiver.missing_of(ready.block, &mut missing);
+            let numbers = numbers.and_then(|numbers| heapless::Vec::from_slice(numbers).ok());
+            let packets = std::mem::take(&mut self.repair[(ready.block % SECTION_BLOCKS as u64) as usize]);
+            match numbers {
+                Some(numbers) => self.work.push_back(Work { ready, missing, numbers, packets }),
+                None => self.leave(&io::Error::other("its packets make no block")),
+            }
+        }
+    }
+
     fn leave(&mut self, error: &io::Error) {
         self.left = Some(format!("it cannot be kept: {error}"));
         self.receiver.leave();
@@ -228,28 +278,31 @@ impl Receiving {
     }
 
     /// Finds the missing packets of a block, and hashes it.
-    fn find(&mut self, ready: &Ready) -> io::Result<SubtreeHash> {
-        let block = ready.block;
+    fn find(&mut self, work: Work, ends: &mut Ends<'_>) -> io::Result<SubtreeHash> {
+        let Work { ready: Ready { block, .. }, missing, numbers, mut packets } = work;
         let what = self.receiver.what().clone();
-        let mut missing: heapless::Vec<u16, MISSING_PACKETS> = heapless::Vec::new();
         let wrong = || io::Error::other("its packets make no block");
-        let numbers = self.receiver.missing_of(block, &mut missing).ok_or_else(wrong)?;
         let length = usize::from(what.packet_bytes);
         let bytes = what.cut.block_bytes(block);
         let mut packet = vec![0; length];
         if !missing.is_empty() {
-            let mut packets = std::mem::take(&mut self.repair[(block % SECTION_BLOCKS as u64) as usize]);
             packets.truncate(numbers.len() * length);
-            let mut decoder =
-                Decoder::new(&self.code, &missing, numbers, &mut packets).map_err(|_| wrong())?;
+            let code = Rc::clone(&self.code);
+            let mut decoder = Decoder::new(&code, &missing, &numbers, &mut packets).map_err(|_| wrong())?;
             for number in (0..what.packets(block)).filter(|number| missing.binary_search(number).is_err()) {
                 let from = u64::from(number) * length as u64;
                 let here = bytes.saturating_sub(from).min(length as u64) as usize;
                 self.file.read_exact_at(&mut packet[..here], block * BLOCK_BYTES + from)?;
                 packet[here..].fill(0);
                 decoder.subtract(number, &packet).map_err(|_| wrong())?;
+                if number.is_multiple_of(WORK_PACKETS) {
+                    self.serve(ends)?;
+                }
             }
             for (at, number) in missing.iter().enumerate() {
+                if at % usize::from(WORK_PACKETS) == 0 {
+                    self.serve(ends)?;
+                }
                 decoder.recover(at, &mut packet).map_err(|_| wrong())?;
                 self.write(block, *number, &packet)?;
             }
@@ -269,7 +322,6 @@ impl Receiving {
     fn on_block(&mut self, ready: &Ready, hash: SubtreeHash) {
         let agrees = hash == ready.hash;
         self.receiver.on_block(ready.block, agrees);
-        self.repair[(ready.block % SECTION_BLOCKS as u64) as usize] = Vec::new();
         if !agrees {
             self.state.poisoned += 1;
             if self.receiver.has_left() {

@@ -228,6 +228,7 @@ impl<'a> Sending<'a> {
             Ending::All => SpreadEnding::All,
             Ending::Most => SpreadEnding::Most,
             Ending::Nobody => SpreadEnding::Nobody,
+            Ending::Silent => SpreadEnding::Silent,
             Ending::Yielded => SpreadEnding::Yielded,
             Ending::Stopped => SpreadEnding::Stopped,
         });

@@ -63,6 +63,15 @@ pub enum Dropped {
     FalseProof,
 }
 
+/// The section of a packet.
+#[must_use]
+pub const fn section_of(part: Part) -> u64 {
+    match part {
+        Part::Proof { section } => section as u64,
+        Part::Source { block, .. } | Part::Repair { block, .. } => Cut::section_of(block as u64),
+    }
+}
+
 /// What a block has so far.
 #[derive(Clone, Debug)]
 struct Block {
@@ -281,11 +290,7 @@ impl Receiver {
         }
         self.heard = now;
         // A packet of a later section says that the sender is there.
-        let section = match packet.part {
-            Part::Proof { section } => u64::from(section),
-            Part::Source { block, .. } | Part::Repair { block, .. } => Cut::section_of(u64::from(block)),
-        };
-        if let Ok(section) = u32::try_from(section)
+        if let Ok(section) = u32::try_from(section_of(packet.part))
             && section > self.section
             && u64::from(section) < self.what.cut.sections()
         {
@@ -393,21 +398,18 @@ impl Receiver {
     }
 
     /// The hash of a block that was [`ready`](Self::ready) agrees, or not. If not, all of its packets are
-    /// forgotten, since which of them is false cannot be told.
+    /// forgotten, since which of them is false cannot be told. The sender may be at a later section by now.
     pub fn on_block(&mut self, block: u64, agrees: bool) {
-        let Some(here) = self.at(block).and_then(|at| self.blocks.get_mut(at)) else { return };
-        if here.state != BlockState::Checked {
-            return;
-        }
+        let here = self.at(block).and_then(|at| self.blocks.get_mut(at));
         if agrees {
-            here.state = BlockState::Here;
+            here.into_iter().for_each(|here| here.state = BlockState::Here);
             let word = usize::try_from(block / 64).ok().and_then(|word| self.done.get_mut(word));
             if let Some(word) = word {
                 *word |= 1 << (block % 64);
             }
             return;
         }
-        *here = Block::empty();
+        here.into_iter().for_each(|here| *here = Block::empty());
         self.poisoned = self.poisoned.saturating_add(1);
         if self.poisoned >= POISONED {
             self.leave();

@@ -4,7 +4,7 @@
 //! Announce --some offers--> Ask --somebody wants it--> Send (proof, source packets of a section) --> Ask
 //!                                                        ^                                          |  some lack packets: Send (proof, repair)
 //!                                                        '---- all have the section: the next one --'
-//! Ask, nobody answers for some rounds --> Ended(Nobody)
+//! Ask, nobody answers for some rounds --> Ended(Nobody), or Ended(Silent) where hosts took part
 //! Ask, all have the last section      --> Ended(All), or Ended(Most) where some go on by sessions
 //! Ask, hosts take part in another's transmission --> waits until that is over
 //! Ended --> two offers that say so
@@ -33,8 +33,10 @@ const PROOFS: u8 = 3;
 /// Rounds without a lack, of which hosts may have missed the question, before a section counts as had by all.
 /// If as many hosts say that they have it as ever answered, one is enough.
 const QUIET_ROUNDS: u8 = 3;
-/// Rounds without any answer before nobody listens.
-const SILENT_ROUNDS: u8 = 4;
+/// Rounds without any answer before nobody listens: where none was ever heard, and where hosts took part. Each waits
+/// twice as long as the one before, 2.4 s and 19 s in all: a host that finds lost packets on a slow processor, or
+/// whose flash stalls, answers late.
+const SILENT_ROUNDS: (u8, u8) = (4, 7);
 /// How long it waits until it asks again whether another's transmission is over, and how long in all.
 const WAIT: Duration = Duration::from_secs(1);
 const WAIT_MOST: Duration = Duration::from_secs(600);
@@ -329,7 +331,7 @@ impl Sender {
                     self.round = self.round.saturating_add(1);
                     self.answers = Answers::default();
                     self.repairs.begin_round();
-                    self.phase = Phase::Listen { until: now + window + GRACE };
+                    self.phase = Phase::Listen { until: now + window + self.grace() };
                     return Some(self.offer(window));
                 }
                 Phase::Wait { until } if now < until => return None,
@@ -408,9 +410,10 @@ impl Sender {
         }
         if answers.hosts == 0 {
             self.silent = self.silent.saturating_add(1);
-            self.phase = match self.silent >= SILENT_ROUNDS {
-                true => Phase::Ended(Ending::Nobody),
-                false => Phase::Ask,
+            self.phase = match self.is_wanted {
+                false if self.silent >= SILENT_ROUNDS.0 => Phase::Ended(Ending::Nobody),
+                true if self.silent >= SILENT_ROUNDS.1 => Phase::Ended(Ending::Silent),
+                _ => Phase::Ask,
             };
             return;
         }
@@ -438,6 +441,12 @@ impl Sender {
             return;
         }
         self.next_section();
+    }
+
+    /// How long after the window the last answers are waited for.
+    fn grace(&self) -> Duration {
+        let times = 1_u64.checked_shl(self.silent.into()).unwrap_or(1);
+        Duration::from_millis(GRACE.as_millis().saturating_mul(times))
     }
 
     /// As many hosts have the section as ever answered; in the first section, as may answer: nobody is

@@ -1,8 +1,9 @@
 //! A sender and many receivers, with invented time and a network that loses.
 
 mod forged;
+mod slow;
 
-use super::receiver::{Receiver, Take};
+use super::receiver::{Dropped, Receiver, Take};
 use super::sender::{Ending, Sender, Step};
 use super::*;
 use crate::coding::cauchy::Cauchy;
@@ -81,6 +82,8 @@ struct HostOf {
     repair: std::collections::BTreeMap<(u64, u16), std::vec::Vec<u8>>,
     random: Random,
     is_up: bool,
+    /// It takes packets, and answers nothing until then.
+    busy_until: Instant,
 }
 
 impl HostOf {
@@ -92,6 +95,7 @@ impl HostOf {
             repair: std::collections::BTreeMap::new(),
             random: Random::new([number as u8; 32]),
             is_up: true,
+            busy_until: Instant::from_millis(0),
         }
     }
 
@@ -229,7 +233,9 @@ impl Play {
             self.carry(step);
         }
         for (number, host) in self.hosts.iter_mut().enumerate().filter(|(_, host)| host.is_up) {
-            let report = host.receiver.as_mut().and_then(|receiver| receiver.report(self.now));
+            let now = self.now;
+            let receiver = host.receiver.as_mut().filter(|_| now >= host.busy_until);
+            let report = receiver.and_then(|receiver| receiver.report(now));
             if let Some(report) = report
                 && self.dice.permille() >= self.loss
             {
@@ -237,7 +243,8 @@ impl Play {
             }
         }
         let of_hosts = self.hosts.iter().filter(|host| host.is_up);
-        let of_hosts = of_hosts.filter_map(|host| host.receiver.as_ref()?.poll_at()).min();
+        let of_hosts =
+            of_hosts.filter_map(|host| Some(host.receiver.as_ref()?.poll_at()?.max(host.busy_until))).min();
         match Instant::earliest([self.sender.poll_at(), of_hosts]) {
             Some(next) if self.sender.ending().is_none() => {
                 self.now = next.max(self.now + Duration::from_millis(1));

@@ -21,8 +21,10 @@ pub enum Ending {
     All,
     /// Some have not: they fetch what they lack.
     Most,
-    /// Nobody listened.
+    /// Nobody who listens lacks it.
     Nobody,
+    /// Hosts took part, and answer no more.
+    Silent,
     /// Another controller sends, and does not end.
     Yielded,
     /// The caller stopped it: the patch was deleted, an operator said so.

@@ -1,7 +1,6 @@
 //! What is not of the file, or makes no sense: it costs a host a block at most.
 
 use super::*;
-use crate::fsm::spread::receiver::Dropped;
 
 /// One forged packet costs a host its block; a host that was fooled often takes part no longer. What is not of the
 /// file is never here.

@@ -1,0 +1,70 @@
+//! Hosts that work on what they have while the sender asks, or goes on.
+
+use super::*;
+
+/// The processor finds lost packets, or the disk stalls: for so long a host says nothing.
+#[test]
+fn hosts_that_took_part_are_waited_for() {
+    for seconds in [2, 10] {
+        let mut play = Play::new(4 * MIB, 3, 0, false);
+        let mut is_busy = false;
+        while play.turn() {
+            if play.sender.sent().source >= 3_000 && !is_busy {
+                is_busy = true;
+                let until = play.now + Duration::from_secs(seconds);
+                play.hosts.iter_mut().for_each(|host| host.busy_until = until);
+            }
+        }
+        assert_eq!((play.complete(), play.sender.ending()), (3, Some(Ending::All)), "{seconds} s");
+    }
+}
+
+#[test]
+fn hosts_that_took_part_and_are_gone_are_not_waited_for_for_ever() {
+    let mut play = Play::new(4 * MIB, 3, 0, false);
+    let mut gone = None;
+    while play.turn() {
+        if play.sender.sent().source >= 3_000 {
+            gone.get_or_insert(play.now);
+            play.hosts.iter_mut().for_each(|host| host.is_up = false);
+        }
+    }
+    assert_eq!(play.sender.ending(), Some(Ending::Silent));
+    let waited = play.now.since(gone.unwrap());
+    assert!((Duration::from_secs(15)..Duration::from_secs(40)).contains(&waited), "{waited:?}");
+}
+
+/// A block is found and hashed while packets of the next section come.
+#[test]
+fn a_block_that_is_found_after_its_section_is_here() {
+    let file = File::new(20 * MIB);
+    let mut host = HostOf::new(0, &file, false);
+    let now = Instant::from_millis(5);
+    let Some(Step::Offer(offer)) = Sender::new(now, file.what.clone(), RATE).next(now, 1) else {
+        panic!("an offer is first")
+    };
+    host.on_offer(now, &offer);
+    let receiver = host.receiver.as_mut().unwrap();
+    let take = |receiver: &mut Receiver, part| {
+        let content = match part {
+            Part::Proof { .. } => file.content_of(part),
+            _ => vec![0; PACKET_BYTES],
+        };
+        receiver.on_packet(now, &Packet { transmission: 77, part, content: &content })
+    };
+    take(receiver, Part::Proof { section: 0 });
+    for block in 0..2 {
+        (0..file.what.packets(block.into())).for_each(|number| {
+            take(receiver, Part::Source { block, number });
+        });
+    }
+    assert_eq!(receiver.ready().map(|ready| ready.block), Some(0));
+    assert_eq!(receiver.ready().map(|ready| ready.block), Some(1));
+    take(receiver, Part::Proof { section: 1 });
+    assert_eq!(take(receiver, Part::Source { block: 16, number: 0 }), Take::Source { block: 16, number: 0 });
+    receiver.on_block(0, true);
+    receiver.on_block(1, false);
+    assert_eq!([0, 1, 16].map(|block| receiver.is_here(block)), [true, false, false]);
+    // What is here of the section that is sent now is not touched.
+    assert_eq!(take(receiver, Part::Source { block: 16, number: 0 }), Take::Drop(Dropped::Known));
+}
