@@ -102,6 +102,7 @@ mod rollouts;
 mod rotation;
 mod sessions;
 mod spread;
+mod spread_wires;
 mod switch;
 mod sys;
 #[cfg(not(feature = "tipc"))]

@@ -200,7 +200,7 @@ fn relay(from: usize, sockets: &[File], wires: &Wires) {
                 continue;
             }
             match way.fate(weather, to, frame) {
-                Fate::Passes => deliver(to, frame),
+                Fate::Passes => (0..1 + u32::from(weather.is_doubled)).for_each(|_| deliver(to, frame)),
                 Fate::Late => {}
                 Fate::Lost => drop(wires.lost.fetch_add(1, Ordering::Relaxed)),
             }

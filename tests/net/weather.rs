@@ -20,6 +20,8 @@ pub struct Weather {
     pub no_unicast: bool,
     /// Whether all of them are.
     pub no_datagrams: bool,
+    /// Whether each frame that passes arrives twice.
+    pub is_doubled: bool,
 }
 
 /// The fate of a frame.

@@ -258,12 +258,12 @@ impl Receiver {
         let (section, round, _) = self.asked.take_if(|(_, _, at)| now >= *at)?;
         self.answered = Some((section, round));
         let mut missing: Vec<u16, SECTION_BLOCKS, u8> = Vec::new();
-        for at in 0..self.what.cut.section_blocks(u64::from(section)) {
-            // As many as the section has blocks.
-            let _ = missing.push(self.missing(at));
-        }
-        if missing.iter().all(|missing| *missing == 0) {
-            missing.clear();
+        let blocks = self.what.cut.section_blocks(u64::from(section));
+        if self.blocks.iter().take(blocks).any(|here| here.state != BlockState::Here) {
+            for at in 0..blocks {
+                // As many as the section has blocks.
+                let _ = missing.push(self.missing(at));
+            }
         }
         Some(Report { transmission: self.what.id, section, round, is_out: self.is_out, other: 0, missing })
     }

@@ -32,7 +32,8 @@ const FAREWELLS: u8 = 2;
 const PROOFS: u8 = 3;
 /// Rounds without a lack, of which hosts may have missed the question, before a section counts as had by all.
 /// If as many hosts say that they have it as ever answered, one is enough.
-const QUIET_ROUNDS: u8 = 3;
+/// After the last section there are more, each of which waits twice as long as the one before: 4.6 s in all.
+const QUIET_ROUNDS: (u8, u8) = (3, 5);
 /// Rounds without any answer before nobody listens: where none was ever heard, and where hosts took part. Each waits
 /// twice as long as the one before, 2.4 s and 19 s in all: a host that finds lost packets on a slow processor, or
 /// whose flash stalls, answers late.
@@ -40,6 +41,9 @@ const SILENT_ROUNDS: (u8, u8) = (4, 7);
 /// How long it waits until it asks again whether another's transmission is over, and how long in all.
 const WAIT: Duration = Duration::from_secs(1);
 const WAIT_MOST: Duration = Duration::from_secs(600);
+/// How long it waits at the end for hosts that have all packets and find and hash blocks; from question to question
+/// the first of these times, then twice as long each, to the second; the third in all.
+const WORK: [Duration; 3] = [Duration::from_millis(20), Duration::from_secs(2), Duration::from_secs(120)];
 /// Repair for so few hosts ends after [`ROUNDS`]: a session serves them with as many bytes.
 const FEW: u32 = 2;
 const ROUNDS: u16 = 8;
@@ -73,7 +77,7 @@ enum Phase {
     Listen {
         until: Instant,
     },
-    /// Another sends. Until then.
+    /// Another sends, or hosts work. It asks again then.
     Wait {
         until: Instant,
     },
@@ -110,6 +114,8 @@ pub struct Sender {
     farewells: u8,
     /// Since when another sends.
     waits_since: Option<Instant>,
+    /// Since when hosts work on the last section, and the time to the next question.
+    works_since: Option<(Instant, Duration)>,
     probes: Probes,
     /// It stops for the answers to one of them.
     stops_until: Option<Instant>,
@@ -141,6 +147,7 @@ impl Sender {
             skips: true,
             farewells: FAREWELLS,
             waits_since: None,
+            works_since: None,
             probes: Probes::new(now),
             stops_until: None,
             sent: Sent::default(),
@@ -225,7 +232,9 @@ impl Sender {
         let answers = &mut self.answers;
         answers.hosts = answers.hosts.saturating_add(1);
         answers.missing = answers.missing.saturating_add(u64::from(missing));
-        if missing == 0 {
+        if missing == 0 && !report.missing.is_empty() {
+            answers.working = answers.working.saturating_add(1);
+        } else if missing == 0 {
             answers.complete = answers.complete.saturating_add(1);
         } else if answers.slowest.is_none_or(|(_, most)| missing > most) {
             answers.slowest = Some((from, missing));
@@ -418,7 +427,7 @@ impl Sender {
             return;
         }
         self.silent = 0;
-        let lacking = answers.hosts.saturating_sub(answers.complete);
+        let lacking = answers.hosts.saturating_sub(answers.complete).saturating_sub(answers.working);
         let has_needs = self.repairs.settle(FEW);
         let is_few = lacking <= FEW && self.passes >= ROUNDS;
         if has_needs && !is_few {
@@ -431,34 +440,57 @@ impl Sender {
             // What is left of them no repair helps: sessions do.
             self.is_with_laggards = true;
         }
+        if answers.working > 0 && self.is_last_section() {
+            let [first, most, in_all] = WORK;
+            let (since, apart) = *self.works_since.get_or_insert((now, first));
+            if now.since(since) < in_all {
+                self.works_since = Some((since, apart.times(2).min(most)));
+                self.phase = Phase::Wait { until: now + apart };
+                return;
+            }
+            self.is_with_laggards = true;
+        }
         // Those that no repair helps have answered; others may have missed the question.
         let all = if self.section == 0 { self.known_hosts } else { 0 }.max(self.most_hosts);
         let is_known = answers.hosts.saturating_add(answers.out) >= all;
         self.most_hosts = self.most_hosts.max(answers.hosts);
         self.quiet = self.quiet.saturating_add(1);
-        if !is_known && self.quiet < QUIET_ROUNDS {
+        let rounds = if self.is_last_section() && self.is_wanted { QUIET_ROUNDS.1 } else { QUIET_ROUNDS.0 };
+        if !is_known && self.quiet < rounds {
             self.phase = Phase::Ask;
             return;
+        }
+        if self.is_last_section() && answers.hosts.saturating_add(answers.out) < self.most_hosts {
+            // Some took part, and say nothing now.
+            self.is_with_laggards = true;
+            self.last_answers.hosts = self.most_hosts.saturating_sub(answers.out);
         }
         self.next_section();
     }
 
     /// How long after the window the last answers are waited for.
     fn grace(&self) -> Duration {
-        let times = 1_u64.checked_shl(self.silent.into()).unwrap_or(1);
-        Duration::from_millis(GRACE.as_millis().saturating_mul(times))
+        let quiet = if self.is_last_section() { self.quiet } else { 0 };
+        let times = 1_u64.checked_shl(self.silent.max(quiet).into()).unwrap_or(1);
+        GRACE.times(times)
     }
 
     /// As many hosts have the section as ever answered; in the first section, as may answer: nobody is
     /// waited for.
     fn has_all(&self) -> bool {
         let answered = match self.skips {
-            false => self.answers.complete,
+            false if self.is_last_section() => self.answers.complete,
+            // The blocks of the next are sent meanwhile.
+            false => self.answers.complete.saturating_add(self.answers.working),
             // All that may lack it have said whether they do.
             true => self.answers.hosts,
         };
         let few = if self.section == 0 { self.known_hosts } else { 0 };
         answered.saturating_add(self.answers.out) >= self.most_hosts.max(few).max(1)
+    }
+
+    fn is_last_section(&self) -> bool {
+        self.what.section_packets(u64::from(self.section).saturating_add(1)) == 0
     }
 
     fn next_section(&mut self) {

@@ -84,6 +84,9 @@ struct HostOf {
     is_up: bool,
     /// It takes packets, and answers nothing until then.
     busy_until: Instant,
+    /// How long it takes to find blocks, once their packets are enough.
+    finds_late: Option<Duration>,
+    late: std::vec::Vec<(u64, Instant)>,
 }
 
 impl HostOf {
@@ -96,6 +99,8 @@ impl HostOf {
             random: Random::new([number as u8; 32]),
             is_up: true,
             busy_until: Instant::from_millis(0),
+            finds_late: None,
+            late: std::vec::Vec::new(),
         }
     }
 
@@ -132,6 +137,10 @@ impl HostOf {
             _ => {}
         }
         while let Some(ready) = receiver.ready() {
+            if let Some(late) = self.finds_late {
+                self.late.push((ready.block, now + late));
+                continue;
+            }
             let agrees = !has_bytes || {
                 let (content, repair) = (&mut self.content, &self.repair);
                 found(receiver, ready.block, content, repair, file) == ready.hash
@@ -234,6 +243,9 @@ impl Play {
         }
         for (number, host) in self.hosts.iter_mut().enumerate().filter(|(_, host)| host.is_up) {
             let now = self.now;
+            for (block, _) in host.late.extract_if(.., |(_, at)| *at <= now) {
+                host.receiver.as_mut().expect("it had the block").on_block(block, true);
+            }
             let receiver = host.receiver.as_mut().filter(|_| now >= host.busy_until);
             let report = receiver.and_then(|receiver| receiver.report(now));
             if let Some(report) = report

@@ -38,6 +38,8 @@ pub struct Answers {
     pub hosts: u32,
     /// Of them, those that have the whole section.
     pub complete: u32,
+    /// Of them, those that need no packets, and still find and hash blocks.
+    pub working: u32,
     /// Hosts that take no part.
     pub out: u32,
     /// Hosts that take part in another's transmission, which goes first.

@@ -63,6 +63,7 @@ pub struct SpreadReport {
     pub is_out: bool,
     /// The transmission that it takes part in instead, if there is one; else 0.
     pub other: u64,
-    /// How many packets more each block of the section needs; empty once it needs none.
+    /// How many packets more each block of the section needs. All 0 while the host works on blocks that need none;
+    /// empty once it has the section.
     pub missing: Vec<u16, SECTION_BLOCKS, u8>,
 }

@@ -68,3 +68,29 @@ fn a_block_that_is_found_after_its_section_is_here() {
     // What is here of the section that is sent now is not touched.
     assert_eq!(take(receiver, Part::Source { block: 16, number: 0 }), Take::Drop(Dropped::Known));
 }
+
+/// A host has all packets, and takes four seconds to find the blocks: it is said to have the file after that.
+#[test]
+fn a_host_that_still_works_on_the_last_section_is_waited_for() {
+    let mut play = Play::new(4 * MIB, 2, 0, false);
+    play.hosts[1].finds_late = Some(Duration::from_secs(4));
+    while play.turn() {}
+    assert_eq!((play.complete(), play.sender.ending()), (2, Some(Ending::All)));
+    assert!(play.ratio() < 1.05, "no packet is sent twice for it: {}", play.ratio());
+    assert_eq!(play.sender.last_answers().complete, 2);
+}
+
+/// One of three took part, and is gone at the end: two have it, and the ending says that not all have.
+#[test]
+fn a_host_that_is_gone_at_the_end_is_not_said_to_have_it() {
+    let mut play = Play::new(4 * MIB, 3, 0, false);
+    while play.turn() {
+        play.hosts[0].is_up &= play.sender.sent().source < 3_000;
+    }
+    let answers = play.sender.last_answers();
+    assert_eq!(
+        (play.sender.ending(), answers.hosts, answers.complete),
+        (Some(Ending::Most), 3, 2),
+        "{answers:?}"
+    );
+}
