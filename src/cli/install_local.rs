@@ -17,7 +17,7 @@ use crate::config::keys::{KeyFile, Owners};
 use crate::config::{self, Config};
 use crate::install;
 use crate::job::reporter::Reporter;
-use crate::job::{BlobSource, FetchError, Fetched, Source, close_inherited};
+use crate::job::{BlobSource, FetchError, Fetched, Sink, Source, close_inherited};
 use crate::job::{RefusalKind, Report};
 use crate::json::Value;
 use crate::repo::effective::effective_digest;
@@ -121,12 +121,7 @@ impl Source for LocalSource<'_> {
 }
 
 impl BlobSource for LocalSource<'_> {
-    fn blob(
-        &mut self,
-        hash: &Hash,
-        offset: u64,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<Fetched, FetchError> {
+    fn blob(&mut self, hash: &Hash, offset: u64, sink: &mut Sink<'_>) -> Result<Fetched, FetchError> {
         let found = state_dir::as_owner(self.0, || store::blob(self.0, hash));
         let Blob { mut file, signature, .. } =
             found.map_err(FetchError::Session)?.map_err(|reason| refusal(&reason))?;

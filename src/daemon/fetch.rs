@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::ops::Range;
 
 use super::exchange::Exchange;
-use crate::job::{BlobSource, FetchError, Fetched, Source};
+use crate::job::{BlobSource, FetchError, Fetched, Sink, Source};
 use crate::types::{Digest, Hash, NodeType};
 use crate::wire::frame::{Frame, ManifestPatch};
 
@@ -26,8 +27,17 @@ impl SessionSource {
         Self { exchange, asked: VecDeque::new() }
     }
 
+    /// Reads an answer that is not wanted any more.
+    fn drop_answer(&mut self) -> Result<(), FetchError> {
+        self.exchange.begin_phase();
+        match self.answer(&mut |_| Ok(())) {
+            Ok(_) | Err(FetchError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads the answer to a request for a patch file.
-    fn answer(&mut self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<Fetched, FetchError> {
+    fn answer(&mut self, sink: &mut Sink<'_>) -> Result<Fetched, FetchError> {
         let Frame::Blob { len_bytes, signature } = receive(&mut self.exchange)? else {
             return Err(unexpected_frame());
         };
@@ -90,12 +100,7 @@ impl Source for SessionSource {
 }
 
 impl BlobSource for SessionSource {
-    fn blob(
-        &mut self,
-        hash: &Hash,
-        offset: u64,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<Fetched, FetchError> {
+    fn blob(&mut self, hash: &Hash, offset: u64, sink: &mut Sink<'_>) -> Result<Fetched, FetchError> {
         let wanted = (*hash, offset);
         if !self.asked.contains(&wanted) {
             self.asked.push_back(wanted);
@@ -103,32 +108,21 @@ impl BlobSource for SessionSource {
         }
         // Answers that are not wanted any more come first.
         while let Some(asked) = self.asked.pop_front() {
-            self.exchange.begin_phase();
             if asked == wanted {
+                self.exchange.begin_phase();
                 return self.answer(sink);
             }
-            match self.answer(&mut |_| Ok(())) {
-                Ok(_) | Err(FetchError::Refused(_)) => {}
-                Err(error) => return Err(error),
-            }
+            self.drop_answer()?;
         }
         Err(unexpected_frame())
     }
 
-    fn part(
-        &mut self,
-        hash: &Hash,
-        offset: u64,
-        len_bytes: u64,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<(), FetchError> {
+    fn part(&mut self, hash: &Hash, bytes: Range<u64>, sink: &mut Sink<'_>) -> Result<(), FetchError> {
         // Answers that are not wanted any more come first.
         while self.asked.pop_front().is_some() {
-            match self.answer(&mut |_| Ok(())) {
-                Ok(_) | Err(FetchError::Refused(_)) => {}
-                Err(error) => return Err(error),
-            }
+            self.drop_answer()?;
         }
+        let (offset, len_bytes) = (bytes.start, bytes.end.saturating_sub(bytes.start));
         request(&mut self.exchange, Frame::BlobPartReq { hash: *hash, offset, len_bytes })?;
         self.exchange.begin_phase();
         match self.answer(sink)?.len_bytes == len_bytes {

@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pace::Pace;
 use super::sys;
-use crate::job::{BlobSource, FetchError, Fetched, Job, Source, SystemError};
+use crate::job::{BlobSource, FetchError, Fetched, Job, Sink, Source, SystemError};
 use crate::limits;
 use crate::types::{Digest, Hash, NodeType, Reason};
 use crate::wire::frame::ManifestPatch;
@@ -158,7 +159,7 @@ impl Worker {
 
 impl Worker {
     /// The pieces of an answer, up to its end.
-    fn pieces(&mut self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<Fetched, FetchError> {
+    fn pieces(&mut self, sink: &mut Sink<'_>) -> Result<Fetched, FetchError> {
         let mut len_bytes = 0;
         loop {
             match self.answer()? {
@@ -196,22 +197,12 @@ impl Source for RelaySource {
 }
 
 impl BlobSource for RelaySource {
-    fn blob(
-        &mut self,
-        hash: &Hash,
-        offset: u64,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<Fetched, FetchError> {
+    fn blob(&mut self, hash: &Hash, offset: u64, sink: &mut Sink<'_>) -> Result<Fetched, FetchError> {
         self.ask(&Ask::Blob { hash: *hash, offset })?.pieces(sink)
     }
 
-    fn part(
-        &mut self,
-        hash: &Hash,
-        offset: u64,
-        len_bytes: u64,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<(), FetchError> {
+    fn part(&mut self, hash: &Hash, bytes: Range<u64>, sink: &mut Sink<'_>) -> Result<(), FetchError> {
+        let (offset, len_bytes) = (bytes.start, bytes.end.saturating_sub(bytes.start));
         let mut left = len_bytes;
         self.ask(&Ask::Part { hash: *hash, offset, len_bytes })?.pieces(&mut |bytes| {
             left = left.checked_sub(bytes.len() as u64).ok_or(io::ErrorKind::InvalidData)?;
@@ -257,7 +248,9 @@ pub fn serve(channel: OwnedFd, source: &mut dyn Source) -> io::Result<()> {
                 .blob(&hash, offset, &mut |bytes| pass_on(&channel, bytes, &mut buffer))
                 .map(|fetched| fetched.signature),
             Ask::Part { hash, offset, len_bytes } => source
-                .part(&hash, offset, len_bytes, &mut |bytes| pass_on(&channel, bytes, &mut buffer))
+                .part(&hash, offset..offset.saturating_add(len_bytes), &mut |bytes| {
+                    pass_on(&channel, bytes, &mut buffer)
+                })
                 .map(|()| Vec::new()),
         };
         let end = match &answered {
@@ -338,12 +331,7 @@ mod tests {
     }
 
     impl BlobSource for Played {
-        fn blob(
-            &mut self,
-            hash: &Hash,
-            offset: u64,
-            sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-        ) -> Result<Fetched, FetchError> {
+        fn blob(&mut self, hash: &Hash, offset: u64, sink: &mut Sink<'_>) -> Result<Fetched, FetchError> {
             assert_eq!((hash, offset), (&HASH, 5));
             sink(&self.file).map_err(FetchError::Sink)?;
             if self.file.is_empty() {

@@ -29,7 +29,7 @@ use crate::wire::keys::KeyRing;
 use crate::wire::messages::{SpreadOffer, SpreadReport};
 use crate::wire::session::SessionKeys;
 
-pub use source::{BlobSource, FetchError, Fetched, Source};
+pub use source::{BlobSource, FetchError, Fetched, Sink, Source};
 pub use space::{NoInodes, Space};
 pub use spread::{ReceiveJob, ReceiveState, SpreadEnding, SpreadInput, SpreadJob, SpreadState};
 pub use sys::close_inherited;

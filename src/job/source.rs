@@ -1,5 +1,6 @@
 //! The source of manifests and patch files.
 
+use std::ops::Range;
 use std::{fmt, io};
 
 use super::SystemError;
@@ -18,6 +19,9 @@ pub trait Source: BlobSource {
     fn end(&mut self) {}
 }
 
+/// What takes a file's bytes, piece by piece.
+pub type Sink<'s> = dyn FnMut(&[u8]) -> io::Result<()> + 's;
+
 /// What patch files are fetched from.
 pub trait BlobSource {
     /// Fetches a patch file from byte `offset` on, piece by piece into `sink`. At the
@@ -25,24 +29,13 @@ pub trait BlobSource {
     ///
     /// # Errors
     /// [`FetchError`]. The bytes that `sink` has received by then are valid.
-    fn blob(
-        &mut self,
-        hash: &Hash,
-        offset: u64,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<Fetched, FetchError>;
+    fn blob(&mut self, hash: &Hash, offset: u64, sink: &mut Sink<'_>) -> Result<Fetched, FetchError>;
 
-    /// Fetches so many bytes of a patch file from `offset` on, piece by piece into `sink`.
+    /// Fetches these bytes of a patch file, piece by piece into `sink`.
     ///
     /// # Errors
     /// [`FetchError`]; a source without parts refuses.
-    fn part(
-        &mut self,
-        _hash: &Hash,
-        _offset: u64,
-        _len_bytes: u64,
-        _sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<(), FetchError> {
+    fn part(&mut self, _hash: &Hash, _bytes: Range<u64>, _sink: &mut Sink<'_>) -> Result<(), FetchError> {
         Err(FetchError::Session(io::ErrorKind::Unsupported.into()))
     }
 

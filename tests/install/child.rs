@@ -9,7 +9,7 @@ use thimble::config::{
 };
 use thimble::install::{guard, install, install_below_floor, install_watched, prove, recover};
 use thimble::job::reporter::Reporter;
-use thimble::job::{BlobSource, FetchError, Fetched, Report, Source, Witness};
+use thimble::job::{BlobSource, FetchError, Fetched, Report, Sink, Source, Witness};
 use thimble::repo::digest::set_digest;
 use thimble::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, RequestId, SwVersion};
 use thimble::wire::frame::ManifestPatch;
@@ -282,12 +282,7 @@ impl Source for Depot<'_> {
 }
 
 impl BlobSource for Depot<'_> {
-    fn blob(
-        &mut self,
-        hash: &Hash,
-        offset: u64,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<Fetched, FetchError> {
+    fn blob(&mut self, hash: &Hash, offset: u64, sink: &mut Sink<'_>) -> Result<Fetched, FetchError> {
         let path = self.0.depot.join(hash.to_string());
         let refused = |error: io::Error| FetchError::Refused(Box::new(Reason::truncated(&error.to_string())));
         let mut file = fs::File::open(&path).map_err(refused)?;

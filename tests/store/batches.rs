@@ -2,11 +2,10 @@
 //! does to the others.
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use thimble::job::Report;
-use thimble::job::{BlobSource, FetchError, Fetched};
+use thimble::job::{BlobSource, FetchError, Fetched, Sink};
 use thimble::repo::entry::Entry;
 use thimble::repo::entry::EntryState::Applied;
 use thimble::types::Hash;
@@ -73,12 +72,7 @@ struct Watched<'a> {
 }
 
 impl BlobSource for Watched<'_> {
-    fn blob(
-        &mut self,
-        hash: &Hash,
-        offset: u64,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<Fetched, FetchError> {
+    fn blob(&mut self, hash: &Hash, offset: u64, sink: &mut Sink<'_>) -> Result<Fetched, FetchError> {
         if offset == 0 {
             (self.look)(hash);
         }

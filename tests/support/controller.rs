@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thimble::config::Config;
 use thimble::job::reporter::Reporter;
-use thimble::job::{BlobSource, FetchError, Fetched};
+use thimble::job::{BlobSource, FetchError, Fetched, Sink};
 use thimble::job::{Change, PatchIds, RefusalKind, Report, RolloutChange};
 use thimble::repo::entry::{Entry, EntryState, Stamp};
 use thimble::repo::rollout::Rollout;
@@ -274,12 +274,7 @@ impl TheirBlobs {
 }
 
 impl BlobSource for TheirBlobs {
-    fn blob(
-        &mut self,
-        hash: &Hash,
-        offset: u64,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<Fetched, FetchError> {
+    fn blob(&mut self, hash: &Hash, offset: u64, sink: &mut Sink<'_>) -> Result<Fetched, FetchError> {
         let blob = store::blob(&self.state_dir, hash);
         let mut blob = blob.map_err(|why| FetchError::Refused(Box::new(Reason::truncated(&why))))?;
         if offset > blob.size_bytes {

@@ -1,12 +1,13 @@
 //! What an install fetches from while something of it is here already, as it was sent to all hosts.
 
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::cache::{Cache, Kept};
 use crate::coding::proof::BLOCK_BYTES;
-use crate::job::{BlobSource, FetchError, Fetched, Source};
+use crate::job::{BlobSource, FetchError, Fetched, Sink, Source};
 use crate::types::{Digest, Hash, NodeType};
 use crate::wire::frame::ManifestPatch;
 
@@ -45,7 +46,7 @@ impl<'s> CachedSource<'s> {
         hash: &Hash,
         (kept, size_bytes): (&Kept, u64),
         offset: u64,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+        sink: &mut Sink<'_>,
     ) -> Result<Fetched, FetchError> {
         let mut at = offset;
         while at < size_bytes {
@@ -61,7 +62,7 @@ impl<'s> CachedSource<'s> {
                 return Ok(Fetched { len_bytes: size_bytes - offset, ..fetched });
             } else {
                 let mut has_any = false;
-                let part = self.inner.part(hash, at, end - at, &mut |bytes| {
+                let part = self.inner.part(hash, at..end, &mut |bytes| {
                     has_any = true;
                     sink(bytes)
                 });
@@ -96,12 +97,7 @@ impl Source for CachedSource<'_> {
 }
 
 impl BlobSource for CachedSource<'_> {
-    fn blob(
-        &mut self,
-        hash: &Hash,
-        offset: u64,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<Fetched, FetchError> {
+    fn blob(&mut self, hash: &Hash, offset: u64, sink: &mut Sink<'_>) -> Result<Fetched, FetchError> {
         let Some((kept, size_bytes)) = self.kept(hash) else { return self.inner.blob(hash, offset, sink) };
         self.taken.push((*hash, false));
         let fetched = self.fetch(hash, (&kept, size_bytes), offset, sink)?;
@@ -109,14 +105,8 @@ impl BlobSource for CachedSource<'_> {
         Ok(fetched)
     }
 
-    fn part(
-        &mut self,
-        hash: &Hash,
-        offset: u64,
-        len_bytes: u64,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<(), FetchError> {
-        self.inner.part(hash, offset, len_bytes, sink)
+    fn part(&mut self, hash: &Hash, bytes: Range<u64>, sink: &mut Sink<'_>) -> Result<(), FetchError> {
+        self.inner.part(hash, bytes, sink)
     }
 
     fn ahead(&mut self, hash: &Hash, offset: u64) {
@@ -126,7 +116,7 @@ impl BlobSource for CachedSource<'_> {
     }
 }
 
-fn copy(kept: &Kept, mut at: u64, end: u64, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+fn copy(kept: &Kept, mut at: u64, end: u64, sink: &mut Sink<'_>) -> io::Result<()> {
     let mut piece = vec![0; PIECE_BYTES];
     while at < end {
         let bytes = (PIECE_BYTES as u64).min(end - at) as usize;
