@@ -4,6 +4,8 @@
 //! So no name can be too long, break a table, escape a directory or contain what a terminal
 //! obeys or hides ([`crate::visible`]).
 
+mod states;
+
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -12,6 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::limits;
 use crate::visible::{self, Visible};
+
+pub use states::{InterfaceState, SpreadEnding};
 
 pub(crate) mod bytes;
 
@@ -317,66 +321,6 @@ impl fmt::Display for ShownPath<'_> {
         let from = path.char_indices().rev().take_while(|(_, c)| ends(*c)).last();
         let end = from.and_then(|(at, _)| path.get(at..)).unwrap_or_default();
         write!(f, "{}...{}", Visible(path.get(..to).unwrap_or_default()), Visible(end))
-    }
-}
-
-/// What the configured network interface is fit for. The control protocol carries it as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum InterfaceState {
-    /// It is up and has an address.
-    #[default]
-    Up,
-    /// There is none of that name.
-    Missing,
-    /// It is set down.
-    Down,
-    /// It is up, and nothing is at its other end.
-    NoCarrier,
-    /// Neither it nor any other has an IPv4 address: others hear nothing of this node.
-    NoAddress,
-    /// The same, where only IPv6 is used.
-    NoAddress6,
-    /// It has an address of neither family.
-    NoAddressOfBoth,
-    /// It has no IPv4 address; datagrams go out from that of another interface.
-    Borrowed,
-    /// The sockets could not be moved to it.
-    Unusable,
-    /// It is up, in the subnet of another one that is used.
-    SameSubnet,
-}
-
-impl InterfaceState {
-    /// For people, to complete `The interface is ..` and `.. was`.
-    #[must_use]
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Missing => "missing",
-            Self::Down => "down",
-            Self::NoCarrier => "without a carrier",
-            Self::NoAddress => "without an IPv4 address",
-            Self::NoAddress6 => "without an IPv6 address",
-            Self::NoAddressOfBoth => "without an IP address",
-            Self::Borrowed => "without an IPv4 address of its own",
-            Self::Unusable => "not usable",
-            Self::SameSubnet => "in the subnet of another one",
-        }
-    }
-
-    /// In a word, for scripts.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Missing => "missing",
-            Self::Down => "down",
-            Self::NoCarrier => "no-carrier",
-            Self::NoAddress | Self::NoAddress6 | Self::NoAddressOfBoth => "no-address",
-            Self::Borrowed => "borrowed-address",
-            Self::Unusable => "unusable",
-            Self::SameSubnet => "same-subnet",
-        }
     }
 }
 

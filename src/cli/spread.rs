@@ -11,9 +11,10 @@ use super::progress::POLL;
 use super::sys;
 use super::term::Screen;
 use crate::control::{Reply, Request, SpreadEnded, SpreadRow};
-use crate::job::{ReceiveState, SpreadEnding};
+use crate::job::ReceiveState;
 use crate::json::Value;
 use crate::time::Span;
+use crate::types::SpreadEnding;
 
 /// `thimble spread [ID..] [--rate RATE] | --stop`
 pub fn spread(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {

@@ -31,7 +31,7 @@ use crate::wire::session::SessionKeys;
 
 pub use source::{BlobSource, FetchError, Fetched, Sink, Source};
 pub use space::{NoInodes, Space};
-pub use spread::{ReceiveJob, ReceiveState, SpreadEnding, SpreadInput, SpreadJob, SpreadState};
+pub use spread::{ReceiveJob, ReceiveState, SpreadInput, SpreadJob, SpreadState};
 pub use sys::close_inherited;
 pub use system_error::SystemError;
 

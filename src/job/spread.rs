@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::types::{Hash, NodeId, PatchId};
+use crate::types::{Hash, NodeId, PatchId, SpreadEnding};
 use crate::wire::keys::Key;
 use crate::wire::messages::{SpreadOffer, SpreadReport};
 
@@ -88,21 +88,4 @@ pub struct ReceiveState {
     pub poisoned: u32,
     /// How long ago the sender was heard, in milliseconds.
     pub silent_ms: u64,
-}
-
-/// How a transmission ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SpreadEnding {
-    /// All hosts that took part have the file.
-    All,
-    /// Some have not: they fetch what they lack.
-    Most,
-    /// No host wanted it.
-    Nobody,
-    /// Hosts took part, and answer no more.
-    Silent,
-    /// Another controller sends.
-    Yielded,
-    /// It was stopped.
-    Stopped,
 }

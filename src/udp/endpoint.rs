@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use mio::net::TcpListener;
 
-use super::{Batch, Listener, OpenError, Stream, sys};
+use super::{Batch, Listener, OpenError, Stream, groups, sys};
 use crate::config::interface::LOOPBACK;
 use crate::config::{Family, NetworkConfig};
 use crate::limits;
@@ -94,7 +94,7 @@ impl Endpoint {
             return Ok(false);
         };
         if *joined != 0 {
-            let _ = sys::leave(self.datagrams.as_fd(), self.group, *joined);
+            let _ = groups::leave(self.datagrams.as_fd(), self.group, *joined);
             *joined = 0;
         }
         let before = std::mem::replace(served, if index == 0 { LOOPBACK } else { index });
@@ -115,10 +115,10 @@ impl Endpoint {
             }
         }
         if index != 0 && network.is_multicast {
-            sys::join(self.datagrams.as_fd(), self.group, index)?;
+            groups::join(self.datagrams.as_fd(), self.group, index)?;
             self.joined[link] = index;
-            sys::send_multicast_by(self.datagrams.as_fd(), self.family, index)?;
-            sys::set_multicast(self.datagrams.as_fd(), self.family, network.ttl)?;
+            groups::send_multicast_by(self.datagrams.as_fd(), self.family, index)?;
+            groups::set_multicast(self.datagrams.as_fd(), self.family, network.ttl)?;
         }
         Ok(is_another)
     }

@@ -11,6 +11,7 @@
 //! that (`reports`), and the sockets follow it: [`Transport::follow`].
 
 mod endpoint;
+mod groups;
 mod peers;
 mod reports;
 mod spread;
@@ -288,7 +289,7 @@ impl Transport {
             for family in Family::ALL {
                 let Some(endpoint) = self.endpoint(as_role, family) else { continue };
                 if self.links.len() > 1 {
-                    let _ = sys::send_multicast_by(endpoint.datagrams.as_fd(), family, index);
+                    let _ = groups::send_multicast_by(endpoint.datagrams.as_fd(), family, index);
                 }
                 let SocketAddrOf { group, port } = group(&self.network, role, family);
                 let one = endpoint.datagrams.send_to(datagram, (group, port)).map(drop);

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use heapless::Vec;
 
 use super::endpoint::SocketAddrOf;
-use super::{Transport, sys, used};
+use super::{Transport, groups, sys, used};
 use crate::config::{Family, NetworkConfig};
 use crate::limits;
 
@@ -41,8 +41,8 @@ impl Transport {
             for family in &self.network.families {
                 let SocketAddrOf { group, port } = group(&self.network, *family);
                 let opened = sys::datagrams(*family, 0).and_then(|socket| {
-                    sys::send_multicast_by(socket.as_fd(), *family, index)?;
-                    sys::set_multicast(socket.as_fd(), *family, self.network.ttl)?;
+                    groups::send_multicast_by(socket.as_fd(), *family, index)?;
+                    groups::set_multicast(socket.as_fd(), *family, self.network.ttl)?;
                     socket.connect((group, port))?;
                     socket.set_nonblocking(false)?;
                     Ok(socket)
@@ -66,7 +66,7 @@ impl Transport {
         let mut failed = io::Error::from_raw_os_error(libc::ENODEV);
         for family in &self.network.families {
             let SocketAddrOf { group, port } = group(&self.network, *family);
-            let socket: UdpSocket = match sys::group_member(group, port) {
+            let socket: UdpSocket = match groups::member(group, port) {
                 Ok(socket) => socket,
                 Err(error) => {
                     failed = error;
@@ -75,7 +75,7 @@ impl Transport {
             };
             let mut has_joined = false;
             for index in self.links.iter().map(used).filter(|index| *index != 0) {
-                match sys::join(socket.as_fd(), group, index) {
+                match groups::join(socket.as_fd(), group, index) {
                     Ok(()) => has_joined = true,
                     Err(error) => failed = error,
                 }

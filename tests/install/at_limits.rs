@@ -26,10 +26,8 @@ fn through_its_life(name: &str, pieces: &[Piece]) {
     rig.add(patch("P1", pieces));
     rig.add(patch("P2", of("2")).requires("P1"));
     rig.add(patch("P3", of("3")).requires("P2").script("health", "exit 1"));
-    rig.installed(&["P1"]);
-    rig.assert_tree(&["P1"]);
-    rig.installed(&["P1", "P2"]);
-    rig.assert_tree(&["P1", "P2"]);
+    rig.becomes(&["P1"]);
+    rig.becomes(&["P1", "P2"]);
 
     let changed: Vec<_> = pieces.iter().take(40).map(|piece| rig.root.join(&piece.path)).collect();
     for path in &changed {
@@ -57,11 +55,9 @@ fn through_its_life(name: &str, pieces: &[Piece]) {
     if cfg!(feature = "proof") {
         // On a host that has had both since before it checked `requires`.
         rig.takes_any_set = true;
-        rig.installed(&["P2"]);
-        rig.assert_tree(&["P2"]);
+        rig.becomes(&["P2"]);
     }
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
     assert_eq!(rig.own("kept"), [""; 0]);
 }
 
@@ -147,8 +143,7 @@ fn many_files() {
     rig.base = rig.tree();
     rig.installed(&["P1"]);
     assert_eq!(fs::read_dir(rig.root.join("srv")).unwrap().count(), count);
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 /// A patch whose texts, lists and scripts are as long and as many as they may be.
@@ -194,8 +189,7 @@ fn texts_and_lists_as_long_as_they_may_be() {
     rig.installed(&all[..1]);
     assert_eq!(rig.text("srv/0"), "by hand");
     fs::remove_dir_all(rig.root.join("srv")).unwrap();
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 #[test]
@@ -212,6 +206,5 @@ fn as_many_patches_as_a_host_may_have() {
     rig.assert_tree(&all);
     rig.installed(&all[..limits::EFFECTIVE / 2]);
     rig.assert_tree(&all[..limits::EFFECTIVE / 2]);
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }

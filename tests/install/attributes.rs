@@ -59,8 +59,7 @@ fn attributes_and_capabilities_travel() {
     assert!(of("srv/data", "user.origin").is_err() && of("usr/bin/ping", "security.capability").is_err());
     rig.installed(&["P1"]);
     is_installed();
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 /// A program of the base with capabilities and a second name that a user has given it, P1 and

@@ -110,8 +110,7 @@ fn a_file_that_was_made_immutable() {
     assert!(run.says("reason").starts_with("health of P2 ended with status 1: no answer"), "{run:?}");
     rig.assert_tree(&["P1"]);
     assert!(!journal.exists());
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 #[test]
@@ -189,8 +188,7 @@ fn a_file_that_cannot_be_unpacked_is_named() {
     rig.assert_tree(&["P1"]);
     set_immutable(&kept, false).unwrap();
     rig.add(patch("P2", [file("srv/new/y", "of P2")]));
-    rig.installed(&["P1", "P2"]);
-    rig.assert_tree(&["P1", "P2"]);
+    rig.becomes(&["P1", "P2"]);
 }
 
 /// After the restart of the host, going back from a committed set meets the same.

@@ -110,20 +110,16 @@ fn a_difference_is_installed_over_what_the_host_has_and_taken_back() {
     rig.installed(&["P1"]);
     // What it needs is there.
     hide(&rig, "P1");
-    rig.installed(&["P1", "P2"]);
-    rig.assert_tree(&["P1", "P2"]);
-    rig.installed(&["P1"]);
-    rig.assert_tree(&["P1"]);
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&["P1", "P2"]);
+    rig.becomes(&["P1"]);
+    rig.becomes(&[]);
 }
 
 #[test]
 fn a_host_that_has_neither_takes_both_at_once() {
     need_root!();
     let rig = pair("difference-fresh");
-    rig.installed(&["P1", "P2"]);
-    rig.assert_tree(&["P1", "P2"]);
+    rig.becomes(&["P1", "P2"]);
     assert_eq!(rig.own("fetch"), [""; 0]);
 }
 
@@ -205,8 +201,7 @@ fn each_of_a_chain_is_a_difference_to_the_one_before() {
     // From the topmost patch alone its files are not known.
     let alone = patch("P6", [program("bin/tool", text("six"), 0o755)]).requires("P5");
     assert_eq!(add(&mut rig, alone, &["P5"], None), travel(0, 0, 1));
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
     // All at once: of each only the file is there.
     rig.installed(&ids);
     rig.assert_tree(&ids);
@@ -230,12 +225,9 @@ fn a_file_of_the_base_must_be_as_it_was() {
     // The base's file is kept, and another difference to it goes over a patch.
     let second = patch("P2", [file("usr/lib/libapp", text("two"))]).requires("P1");
     assert_eq!(add(&mut rig, second, &[], Some(&base)), travel(0, 1, 0));
-    rig.installed(&["P1"]);
-    rig.assert_tree(&["P1"]);
-    rig.installed(&["P1", "P2"]);
-    rig.assert_tree(&["P1", "P2"]);
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&["P1"]);
+    rig.becomes(&["P1", "P2"]);
+    rig.becomes(&[]);
     rig.edit("usr/lib/libapp", "by hand");
     let before = rig.tree();
     let run = rig.install(&["P1"]);
@@ -253,8 +245,7 @@ fn a_file_that_has_another_number_in_its_name_is_a_difference_too() {
     assert_eq!(add(&mut rig, next.requires("P1"), &["P1"], None), travel(0, 1, 1));
     rig.installed(&["P1"]);
     hide(&rig, "P1");
-    rig.installed(&["P1", "P2"]);
-    rig.assert_tree(&["P1", "P2"]);
+    rig.becomes(&["P1", "P2"]);
 }
 
 #[test]
@@ -278,8 +269,7 @@ fn the_names_of_one_file_stay_one() {
     next.pieces.push(same("opt/g", "opt/e"));
     assert_eq!(add(&mut rig, next, &["P1"], None), travel(2, 2, 0));
     rig.installed(&["P1"]);
-    rig.installed(&["P1", "P2"]);
-    rig.assert_tree(&["P1", "P2"]);
+    rig.becomes(&["P1", "P2"]);
     let inode = |path: &str| std::os::unix::fs::MetadataExt::ino(&rig.root.join(path).metadata().unwrap());
     for names in [["opt/a", "opt/b"], ["opt/c", "opt/d"], ["opt/e", "opt/f"], ["opt/e", "opt/g"]] {
         assert_eq!(inode(names[0]), inode(names[1]), "{names:?}");
@@ -299,8 +289,7 @@ fn a_patch_is_no_difference_to_one_that_a_host_need_not_have() {
     // Through another one of them is enough.
     let third = patch("P3", [file("opt/same", text("three"))]).requires("P2");
     assert_eq!(add(&mut rig, third, &["P2", "P1"], None), travel(0, 1, 0));
-    rig.installed(&["P1", "P2", "P3"]);
-    rig.assert_tree(&["P1", "P2", "P3"]);
+    rig.becomes(&["P1", "P2", "P3"]);
 }
 
 #[test]

@@ -74,8 +74,7 @@ fn a_directory_that_is_made_has_what_the_topmost_says_and_goes_with_the_last() {
     assert_access(&rig, 0o700, OTHER);
     rig.installed(&["P3"]);
     assert_access(&rig, 0o711, 0);
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
     // What its program has written there does not come into reach.
     rig.installed(&["P1"]);
     rig.edit("var/app/data", "private");
@@ -229,10 +228,8 @@ fn a_listed_directory_turns_into_a_file_and_back() {
     assert_eq!((of("srv/d"), of("srv/d/e")), ((0o700, OTHER), (0o711, 0)));
     rig.install(&["P4"]).assert_ended("RolledBack", &["health of P4"]);
     crate::model::assert_same(&rig.tree(), &listed, "after the rollback");
-    rig.installed(&["P3"]);
-    rig.assert_tree(&["P3"]);
+    rig.becomes(&["P3"]);
     rig.installed(&["P1", "P2"]);
     crate::model::assert_same(&rig.tree(), &listed, "turned back");
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }

@@ -42,8 +42,7 @@ fn many_names_of_one_file_take_its_space_once() {
     assert_eq!(inode("tool-8"), (whole, all), "the covered one is kept as a name of it");
     rig.installed(&["P1"]);
     assert_eq!(inode("tool-7"), (whole, all));
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 #[test]

@@ -102,10 +102,8 @@ fn a_deleted_file_is_reported_and_restored_by_the_next_patch_that_has_it() {
     assert_eq!(run.says("reason"), "/usr/bin/tool of P1 had been deleted by hand");
     rig.assert_tree(&["P1", "P2"]);
     // P1's own file is lost, so the patch is fetched again.
-    rig.installed(&["P1"]);
-    rig.assert_tree(&["P1"]);
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&["P1"]);
+    rig.becomes(&[]);
 }
 
 #[test]
@@ -133,8 +131,7 @@ fn a_deleted_file_that_an_install_does_not_touch_is_reported_and_not_restored() 
     assert_eq!(run.says("reason"), run.notices()[0]);
     assert_eq!(rig.recover().says("reason"), run.notices()[0], "and that is remembered");
     assert!(!rig.root.join("usr/bin/tool").exists());
-    rig.installed(&["P3"]);
-    rig.assert_tree(&["P3"]);
+    rig.becomes(&["P3"]);
 }
 
 #[test]
@@ -145,11 +142,9 @@ fn a_whole_directory_deleted_by_hand_does_not_stop_an_install() {
     rig.add(patch("Q2", [file("srv/q/data", "of Q2")]).requires("Q1"));
     rig.installed(&["Q1", "Q2"]);
     fs::remove_dir_all(rig.root.join("srv")).unwrap();
-    rig.installed(&["Q1"]);
-    rig.assert_tree(&["Q1"]);
+    rig.becomes(&["Q1"]);
     fs::remove_dir_all(rig.root.join("srv")).unwrap();
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 #[test]

@@ -50,8 +50,7 @@ fn what_only_other_kinds_of_hosts_need_is_not_required() {
     // This one is a worker. If it gets what it need not have, that lies below nevertheless.
     rig.installed(&["P2"]);
     rig.installed(&[]);
-    rig.installed(&["P1", "P2"]);
-    rig.assert_tree(&["P1", "P2"]);
+    rig.becomes(&["P1", "P2"]);
     rig.install(&["P2"]).assert_ended("Rejected", &["P2 requires P1, which the set lacks"]);
     rig.installed(&[]);
     rig.install(&["P3"]).assert_ended("Rejected", &["P3 requires P1, which the set lacks"]);
@@ -96,8 +95,7 @@ fn two_patches_with_one_path_of_which_none_requires_the_other_are_refused() {
         rig.assert_tree(set);
     }
     // One takes the place of the other.
-    rig.installed(&["Q1"]);
-    rig.assert_tree(&["Q1"]);
+    rig.becomes(&["Q1"]);
 }
 
 /// A host that has a set which breaks the rules, from before it checked them.
@@ -122,8 +120,7 @@ fn a_host_that_has_such_a_set_already_can_be_brought_in_order() {
         rig.assert_tree(&all);
         // What has nothing to do with it can come and go, and what lies above both.
         rig.installed(&["P1", "P2", "P3", "P6"]);
-        rig.installed(&["P1", "P2", "P3", "P5"]);
-        rig.assert_tree(&["P1", "P2", "P3", "P5"]);
+        rig.becomes(&["P1", "P2", "P3", "P5"]);
         rig.installed(&["P1", "P2", "P3"]);
         rig.assert_tree(&all);
         rig.install(&["P1", "P2", "P3", "P4"]).assert_ended("Rejected", &["P2 and P4", &at("srv/x")]);

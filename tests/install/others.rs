@@ -51,8 +51,7 @@ fn a_link_is_followed_only_where_root_alone_can_have_put_it() {
     fs::set_permissions(&way, fs::Permissions::from_mode(0o755)).unwrap();
     rig.installed(&["P1", "P4"]);
     assert_eq!(rig.text("etc/profile.d/app.sh"), "of P4");
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 /// P1 has a file below a directory that its owner then replaces by a link.
@@ -100,8 +99,7 @@ fn a_base_file_whose_directory_became_a_link_is_not_put_elsewhere() {
     fs::remove_file(rig.root.join("srv")).unwrap();
     fs::rename(rig.root.join("elsewhere"), rig.root.join("srv")).unwrap();
     fs::remove_file(rig.root.join("etc/new")).unwrap();
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 #[cfg(feature = "proof")]
@@ -122,12 +120,10 @@ fn a_new_directory_appears_with_its_owner_and_mode() {
         if run.status.success() {
             break;
         }
-        rig.installed(&[]);
-        rig.assert_tree(&[]);
+        rig.becomes(&[]);
     }
     assert!(seen > 5, "{seen}");
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 #[test]
@@ -210,6 +206,5 @@ fn a_directory_that_is_there_stays_as_it_is_and_that_is_told() {
     let notice = "the directory /var/spool stays 2775 0:0 and does not become 0700 7:7 as in P1: `chmod` and \
                   `chown` it if it should";
     assert_eq!(run.notices(), [notice]);
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }

@@ -16,8 +16,7 @@ fn links_of_the_base_system_are_followed_and_two_names_are_one_path() {
     let second = patch("P2", [program("usr/bin/tool", "by the directory", 0o755), directory("lib", 0o700)]);
     rig.add(second.clone().named("P4"));
     rig.add(second.requires("P1"));
-    rig.installed(&["P1"]);
-    rig.assert_tree(&["P1"]);
+    rig.becomes(&["P1"]);
     rig.installed(&["P1", "P2"]);
     assert!(fs::symlink_metadata(rig.root.join("bin")).unwrap().is_symlink());
     assert_eq!(rig.text("usr/bin/tool"), "by the directory");
@@ -25,8 +24,7 @@ fn links_of_the_base_system_are_followed_and_two_names_are_one_path() {
     let words = ["P1 and P4 share a path and neither requires the other", "The path is /usr/bin/tool"];
     rig.install(&["P1", "P4"]).assert_ended("Rejected", &words);
     rig.installed(&["P4"]);
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 
     rig.add(patch("P3", [file("lib/twice", "one"), file("usr/lib/twice", "two")]));
     rig.install(&["P3"]).assert_ended("Rejected", &["two members of P3", "/usr/lib/twice"]);
@@ -68,8 +66,7 @@ fn a_link_that_a_patch_brought_is_not_followed() {
     rig.install(&["P3", "P4"]).assert_ended("Rejected", &["P4", "/lib", "not followed"]);
     rig.installed(&["P3"]);
     rig.install(&["P3", "P4"]).assert_ended("Rejected", &["P4", "/lib", "not followed"]);
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 /// Two patches of which one leads through a link that the other has something in place of:
@@ -111,8 +108,7 @@ fn whether_two_patches_fit_does_not_depend_on_which_comes_first() {
             rig.installed(&[set]);
             model::assert_same(&rig.tree(), &alone[tree], &format!("{at}, {set} in place of the other"));
         }
-        rig.installed(&[]);
-        rig.assert_tree(&[]);
+        rig.becomes(&[]);
     }
 
     let fit = [
@@ -124,11 +120,9 @@ fn whether_two_patches_fit_does_not_depend_on_which_comes_first() {
         rig.add(two);
         for first in [&[][..], &["A"], &["B"]] {
             rig.installed(first);
-            rig.installed(&["A", "B"]);
-            rig.assert_tree(&["A", "B"]);
+            rig.becomes(&["A", "B"]);
         }
-        rig.installed(&[]);
-        rig.assert_tree(&[]);
+        rig.becomes(&[]);
     }
 }
 
@@ -158,8 +152,7 @@ fn files_and_directories_do_not_replace_each_other() {
         rig.installed(&[other]);
         rig.install(&["P4", other]).assert_ended("Rejected", &[&both(other)]);
     }
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 #[test]
@@ -225,8 +218,7 @@ fn a_file_that_something_is_mounted_on_is_named_while_checking() {
     let mounted = over("etc/app.conf");
     rig.install(&[]).assert_ended("Rejected", &["/etc/app.conf, and something is mounted on it"]);
     drop(mounted);
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 #[test]
@@ -263,8 +255,7 @@ fn a_filesystem_mounted_below_the_root_keeps_its_own() {
         rig.takes_any_set = false;
         assert_eq!(rig.text("boot/kernel"), "of P2");
     }
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 
     rig.installed(&["P1"]);
     drop(boot);

@@ -111,8 +111,7 @@ fn the_removal_of_an_unremovable_patch() {
     rig.add(patch("P2", [file("srv/y", "of P2")]).says("unremovable = true"));
     rig.installed(&["P1", "P2"]);
     rig.install(&["P1"]).assert_ended("Rejected", &["P2 is unremovable"]);
-    rig.installed(&["P2"]);
-    rig.assert_tree(&["P2"]);
+    rig.becomes(&["P2"]);
 }
 
 #[test]
@@ -131,8 +130,7 @@ fn a_patch_for_other_hosts_or_releases() {
     rig.install(&["P1", "P4"]).assert_ended("Rejected", &["P1 is for release 1.0", "accepts 1.10 or later"]);
     rig.orders.min_sw_version = Some("3.0".to_owned());
     rig.installed(&["P4"]);
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 #[test]
@@ -151,8 +149,7 @@ fn a_node_that_is_not_locked() {
     rig.orders.force = false;
     rig.install(&["P1"]).assert_ended("Rejected", &["Node must be locked."]);
     fs::write(lock, "").unwrap();
-    rig.installed(&["P1"]);
-    rig.assert_tree(&["P1"]);
+    rig.becomes(&["P1"]);
 }
 
 #[test]
@@ -185,8 +182,7 @@ fn a_file_whose_resumed_part_is_damaged_is_fetched_again_from_its_first_byte() {
     let name = rig.own("fetch").pop().unwrap();
     rig.edit(&format!(".thimble/fetch/{name}"), "spoilt");
     rig.orders.break_after = None;
-    rig.installed(&["P2"]);
-    rig.assert_tree(&["P2"]);
+    rig.becomes(&["P2"]);
 }
 
 #[test]
@@ -236,8 +232,7 @@ fn a_damaged_record_is_left_alone_and_named() {
     assert!(rig.recover().last().contains("another version of thimble"));
     assert_eq!(fs::read(&path).unwrap(), newer);
     fs::write(&path, &good).unwrap();
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 #[test]
@@ -250,6 +245,5 @@ fn a_damaged_journal_is_left_alone_and_named() {
     assert!(run.last().contains("/.thimble/journal is damaged"), "{run:?}");
     assert_eq!(run.installed(), ["P1"]);
     fs::remove_file(rig.root.join(".thimble/journal")).unwrap();
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }

@@ -117,8 +117,7 @@ fn many_paths_are_passed_whether_or_not_they_are_read() {
     assert!(log(&rig).into_iter().eq(first.into_iter().chain(expected)));
     program(&rig, "#!/bin/sh\nexec <&-\nhead -c 300000 /dev/zero\nsleep 0.2\n");
     rig.installed(&[]);
-    rig.installed(&["P4"]);
-    rig.assert_tree(&["P4"]);
+    rig.becomes(&["P4"]);
 }
 
 #[test]

@@ -231,6 +231,13 @@ impl Rig {
         run
     }
 
+    /// Installs a set, which must make the tree the base with these patches.
+    #[track_caller]
+    pub fn becomes(&self, set: &[&str]) {
+        self.installed(set);
+        self.assert_tree(set);
+    }
+
     /// Recovers.
     pub fn recover(&self) -> Run {
         self.run(&Orders { request_id: None, ..self.orders.clone() }, None)

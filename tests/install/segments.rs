@@ -70,8 +70,7 @@ fn random_sets_over_many_segments_each_give_the_expected_tree() {
         model::assert_same(&rig.tree(), &rig.expected(&ids), &when);
         assert_eq!(rig.left_over(), [""; 0], "{when}: left in .thimble");
     }
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 /// The files of items, with their inodes and lengths.

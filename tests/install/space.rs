@@ -39,8 +39,7 @@ fn an_install_without_space_is_refused_with_both_sizes() {
     rig.orders.reserve_bytes = 6 << 20;
     rig.install(&["P1"]).assert_ended("Rejected", &["the install needs 9", "KiB on / and"]);
     rig.orders.reserve_bytes = 4 << 20;
-    rig.installed(&["P1"]);
-    rig.assert_tree(&["P1"]);
+    rig.becomes(&["P1"]);
 }
 
 /// Inodes run out at each step in turn; on this filesystem a link takes one.
@@ -117,8 +116,7 @@ fn a_disk_that_fills_during_an_install_does_not_stop_the_rollback() {
         }
         model::assert_same(&tree, &old, script);
         fs::remove_file(filling).unwrap();
-        rig.installed(&["P1"]);
-        rig.assert_tree(&["P1"]);
+        rig.becomes(&["P1"]);
     }
 }
 
@@ -136,10 +134,8 @@ fn a_root_without_a_limit_has_space() {
         rig.orders.reserve_bytes = 1 << 20;
         rig.base = rig.tree();
         rig.add(patch("P1", [file("srv/a", "of P1"), file("etc/app.conf", "of P1")]));
-        rig.installed(&["P1"]);
-        rig.assert_tree(&["P1"]);
-        rig.installed(&[]);
-        rig.assert_tree(&[]);
+        rig.becomes(&["P1"]);
+        rig.becomes(&[]);
     }
 }
 
@@ -152,8 +148,7 @@ fn a_removal_needs_no_reserve() {
     rig.installed(&["P1"]);
     rig.orders.reserve_bytes = 1 << 30;
     rig.install(&["P1", "P2"]).assert_ended("Rejected", &["the install needs 10", "MiB on / and"]);
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 /// Takes all space that is free, to the last byte.
@@ -210,8 +205,7 @@ fn remove_from_a_full_disk(rig: &mut Rig) {
     rig.installed(&[]);
     model::assert_same(&without(rig.tree()), &rig.base, "P1 is removed");
     give_back(&filling);
-    rig.installed(&["P1", "P2"]);
-    rig.assert_tree(&["P1", "P2"]);
+    rig.becomes(&["P1", "P2"]);
 }
 
 #[test]
@@ -251,6 +245,5 @@ fn inodes_that_are_used_up_are_not_told_as_a_full_disk() {
         ["the install makes 300 files on /, which has inodes for 1", "remove files that are not needed"];
     rig.install(&["P1"]).assert_ended("Rejected", &words);
     mount.remount("nr_inodes=500");
-    rig.installed(&["P1"]);
-    rig.assert_tree(&["P1"]);
+    rig.becomes(&["P1"]);
 }

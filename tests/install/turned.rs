@@ -46,8 +46,7 @@ fn a_directory_becomes_a_link_or_a_file_and_comes_back() {
         rig.assert_tree(&[set]);
         assert_eq!(rig.own("kept"), [""; 0], "with {set}");
     }
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 #[test]
@@ -78,8 +77,7 @@ fn a_failed_install_brings_the_directory_back_as_it_was() {
         model::assert_same(&rig.tree(), &before, old);
         assert_eq!(rig.own("kept"), [""; 0]);
     }
-    rig.installed(&[]);
-    rig.assert_tree(&[]);
+    rig.becomes(&[]);
 }
 
 /// What a patch that stays has below it, and what was made or changed by hand.
@@ -136,8 +134,7 @@ fn what_does_not_leave_is_in_the_way_and_named() {
     // What is gone is not in the way.
     fs::remove_file(root.join("a")).unwrap();
     fs::remove_dir_all(root.join("deep")).unwrap();
-    rig.installed(&["P2"]);
-    rig.assert_tree(&["P2"]);
+    rig.becomes(&["P2"]);
 }
 
 #[test]
@@ -155,8 +152,7 @@ fn a_mount_in_the_directory_is_in_the_way() {
         drop(mounted);
         model::assert_same(&rig.tree(), &before, words);
     }
-    rig.installed(&["P2"]);
-    rig.assert_tree(&["P2"]);
+    rig.becomes(&["P2"]);
 }
 
 #[test]
@@ -211,8 +207,7 @@ fn a_changed_link_makes_way_for_a_directory_and_a_config_file_does_not() {
 
     rig.installed(&["P2"]);
     fs::remove_file(&path).unwrap();
-    rig.installed(&["P1"]);
-    rig.assert_tree(&["P1"]);
+    rig.becomes(&["P1"]);
 
     rig.installed(&["P4"]);
     rig.edit("usr/lib/app", "by hand");
@@ -253,8 +248,7 @@ fn a_removal_of_a_directory_that_goes_removes_nothing() {
     let run = rig.installed(&["P4"]);
     assert_eq!(run.notices(), ["/usr/lib/app, which P4 removes, was not there"]);
     rig.assert_tree(&["P4"]);
-    rig.installed(&["P1"]);
-    rig.assert_tree(&["P1"]);
+    rig.becomes(&["P1"]);
 }
 
 /// A set-user-id program that leaves with its directory loses the bit under all its names.
@@ -298,6 +292,5 @@ fn without_room_for_its_way_back_a_directory_does_not_turn() {
     rig.install(&["P2"]).assert_ended("Rejected", &["the install makes", "which has inodes for"]);
     model::assert_same(&rig.tree(), &before, "nothing was changed");
     (0..made - 30).for_each(|at| fs::remove_file(filler(at)).unwrap());
-    rig.installed(&["P2"]);
-    rig.assert_tree(&["P2"]);
+    rig.becomes(&["P2"]);
 }

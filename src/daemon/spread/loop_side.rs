@@ -14,12 +14,10 @@ use crate::fsm::actions::To;
 use crate::fsm::controller::spread::SpreadConfig;
 use crate::fsm::event::Event;
 use crate::fsm::spread::{Offer, SpreadFile};
-use crate::job::{
-    Job, ReceiveJob, ReceiveState, RefusalKind, Report, SpreadEnding, SpreadInput, SpreadJob, SpreadState,
-};
+use crate::job::{Job, ReceiveJob, ReceiveState, RefusalKind, Report, SpreadInput, SpreadJob, SpreadState};
 use crate::limits;
 use crate::time::{Duration, Instant};
-use crate::types::{NodeId, PatchId, Reason};
+use crate::types::{NodeId, PatchId, Reason, SpreadEnding};
 use crate::wire::keys::{Key, KeyClass};
 use crate::wire::messages::{Message, SpreadReport};
 

@@ -22,9 +22,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::sys;
 use crate::clock::boottime_ms;
-use crate::job::SpreadInput;
+use crate::job::reporter::Reporter;
+use crate::job::{RefusalKind, Report, SpreadInput};
 use crate::limits::SPREAD_INPUT_BYTES;
 use crate::time::Instant;
+use crate::types::{PatchId, Reason};
 
 pub use loop_side::Spreading;
 
@@ -66,4 +68,21 @@ impl Input {
             }
         }
     }
+}
+
+/// Reports how a worker's part ended: well, or why it is not done with all hosts.
+fn report_end(
+    id: &PatchId,
+    done: &str,
+    failed: Option<String>,
+    reporter: &mut dyn Reporter,
+) -> io::Result<()> {
+    let report = match failed {
+        None => Report::Done,
+        Some(reason) => Report::Failed {
+            kind: RefusalKind::Refused,
+            reason: Reason::format(format_args!("{id} is not {done} all hosts: {reason}")),
+        },
+    };
+    reporter.report(&report)
 }

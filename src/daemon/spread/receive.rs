@@ -12,17 +12,16 @@ use std::thread::JoinHandle;
 
 use super::super::sys;
 use super::cache::{Blocks, Cache, Kept, NoRoom};
-use super::{Input, now, wait};
+use super::{Input, now, report_end, wait};
 use crate::coding::cauchy::Cauchy;
 use crate::coding::decoder::Decoder;
 use crate::coding::proof::{BLOCK_BYTES, BlockHasher, SubtreeHash};
 use crate::fsm::random::Random;
 use crate::fsm::spread::receiver::{Dropped, Ready, Receiver, Take, section_of};
 use crate::job::reporter::Reporter;
-use crate::job::{ReceiveJob, ReceiveState, RefusalKind, Report, SpreadInput};
+use crate::job::{ReceiveJob, ReceiveState, Report, SpreadInput};
 use crate::limits::{DATAGRAM_BYTES, MISSING_PACKETS, SECTION_BLOCKS};
 use crate::time::{Duration, Instant};
-use crate::types::Reason;
 use crate::wire::packet::Packet;
 
 /// A sender that was not heard for so long has ended.
@@ -60,17 +59,7 @@ pub fn receive(
         }
         Err(reason) => Some(reason),
     };
-    match failed {
-        None => {
-            let done = Report::Done;
-            reporter.report(&done)
-        }
-        Some(reason) => {
-            let reason =
-                Reason::format(format_args!("{} is not received with all hosts: {reason}", job.offer.id));
-            reporter.report(&Report::Failed { kind: RefusalKind::Refused, reason })
-        }
-    }
+    report_end(&job.offer.id, "received with", failed, reporter)
 }
 
 /// Where packets and questions come from, and answers go.

@@ -7,17 +7,16 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::super::sys;
-use super::{Input, now, wait};
+use super::{Input, now, report_end, wait};
 use crate::coding::cauchy::Cauchy;
 use crate::coding::proof::{BLOCK_BYTES, BlockHasher, Cut, SectionProof, SubtreeHash};
 use crate::fsm::spread::Transmission;
 use crate::fsm::spread::sender::{Ending, Sender, Step};
 use crate::job::reporter::Reporter;
-use crate::job::{RefusalKind, Report, SpreadEnding, SpreadInput, SpreadJob, SpreadState};
+use crate::job::{Report, SpreadInput, SpreadJob, SpreadState};
 use crate::limits::{DATAGRAM_BYTES, PACKET_BYTES};
 use crate::store::{self, Blob};
 use crate::time::Duration;
-use crate::types::Reason;
 use crate::wire::packet::{ENVELOPE_BYTES, Packet, Part};
 
 /// From one report to the loop to the next.
@@ -42,16 +41,7 @@ pub fn send(
         Ok(mut sending) => sending.run(job, channel, reporter)?,
         Err(reason) => Some(reason),
     };
-    match failed {
-        None => {
-            let done = Report::Done;
-            reporter.report(&done)
-        }
-        Some(reason) => {
-            let reason = Reason::format(format_args!("{} is not sent to all hosts: {reason}", job.id));
-            reporter.report(&Report::Failed { kind: RefusalKind::Refused, reason })
-        }
-    }
+    report_end(&job.id, "sent to", failed, reporter)
 }
 
 struct Sending<'a> {
@@ -224,16 +214,8 @@ impl<'a> Sending<'a> {
         let sender = &self.sender;
         let (cut, answers, sent) = (sender.what().cut, sender.last_answers(), sender.sent());
         let packet = (PACKET_BYTES + ENVELOPE_BYTES) as u64;
-        let ending = sender.ending().map(|ending| match ending {
-            Ending::All => SpreadEnding::All,
-            Ending::Most => SpreadEnding::Most,
-            Ending::Nobody => SpreadEnding::Nobody,
-            Ending::Silent => SpreadEnding::Silent,
-            Ending::Yielded => SpreadEnding::Yielded,
-            Ending::Stopped => SpreadEnding::Stopped,
-        });
-        let done_bytes = match ending {
-            Some(SpreadEnding::All | SpreadEnding::Most) => cut.size_bytes(),
+        let done_bytes = match sender.ending() {
+            Some(Ending::All | Ending::Most) => cut.size_bytes(),
             _ => (cut.first_block(u64::from(sender.section())) * BLOCK_BYTES).min(cut.size_bytes()),
         };
         SpreadState {
@@ -247,7 +229,7 @@ impl<'a> Sending<'a> {
             out: answers.out,
             slowest: answers.slowest,
             unsent: self.unsent,
-            ending,
+            ending: sender.ending(),
         }
     }
 }

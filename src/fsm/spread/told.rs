@@ -2,6 +2,7 @@
 
 use super::Offer;
 use crate::types::NodeId;
+pub use crate::types::SpreadEnding as Ending;
 use crate::wire::packet::Part;
 
 /// What to send.
@@ -12,23 +13,6 @@ pub enum Step {
     Offer(Offer),
     /// This packet.
     Packet(Part),
-}
-
-/// How a transmission ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// All hosts that took part have the file.
-    All,
-    /// Some have not: they fetch what they lack.
-    Most,
-    /// Nobody who listens lacks it.
-    Nobody,
-    /// Hosts took part, and answer no more.
-    Silent,
-    /// Another controller sends, and does not end.
-    Yielded,
-    /// The caller stopped it: the patch was deleted, an operator said so.
-    Stopped,
 }
 
 /// What hosts said in one round.

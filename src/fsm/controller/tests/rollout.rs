@@ -66,15 +66,19 @@ impl Trace {
 
     /// A controller that has the patch A, and hosts that do not have it.
     fn settled(hosts: &[u64]) -> Self {
-        let mut trace = Self::start(&[entry("A")], 4);
-        trace.controller.on_loaded(at(0));
-        trace.runs(SETTLED - 1);
+        Self::start(&[entry("A")], 4).settle(hosts)
+    }
+
+    /// Loads, and hears hosts that have none of the patches.
+    pub(super) fn settle(mut self, hosts: &[u64]) -> Self {
+        self.controller.on_loaded(at(0));
+        self.runs(SETTLED - 1);
         for host in hosts {
-            trace.hears(SETTLED - 1, *host, ack(&[]));
-            trace.answers(SETTLED - 1, *host, &[]);
+            self.hears(SETTLED - 1, *host, ack(&[]));
+            self.answers(SETTLED - 1, *host, &[]);
         }
-        trace.runs(SETTLED);
-        trace
+        self.runs(SETTLED);
+        self
     }
 
     fn merges_rollout(&mut self, now: u64, rollout: &Rollout) {

@@ -13,14 +13,7 @@ const CONFIG: SpreadConfig = SpreadConfig { rate: 7, least_bytes: 1, has_multica
 fn settled(hosts: &[u64], config: SpreadConfig) -> Trace {
     let mut trace = Trace::start(&[entry("A"), entry("B")], 4);
     trace.controller.set_spread(config);
-    trace.controller.on_loaded(at(0));
-    trace.runs(SETTLED - 1);
-    for host in hosts {
-        trace.hears(SETTLED - 1, *host, ack(&[]));
-        trace.answers(SETTLED - 1, *host, &[]);
-    }
-    trace.runs(SETTLED);
-    trace
+    trace.settle(hosts)
 }
 
 impl Trace {
