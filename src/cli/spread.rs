@@ -40,19 +40,19 @@ pub fn spread(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     }
     let mut screen = Screen::new(out.is_live());
     let mut next = row.files_sent;
-    let mut failed = Vec::new();
+    let mut has_failed = false;
     loop {
         for one in row.ended.iter().filter(|one| one.number >= next) {
             out.block(&mut screen, &[(0, ended(one))], true)?;
             screen = Screen::new(out.is_live());
-            failed.extend(Some(one.failed.to_string()).filter(|reason| !reason.is_empty()));
+            has_failed |= !one.failed.is_empty() || !is_stop && !is_done(one.state.ending);
         }
         next = row.files_sent;
         if row.sending.is_none() {
             out.json(|| json(&row))?;
-            return match failed.is_empty() {
-                true => Ok(()),
-                false => Err(Failure::silent(Exit::Refused)),
+            return match has_failed {
+                false => Ok(()),
+                true => Err(Failure::silent(Exit::Refused)),
             };
         }
         if let Some(line) = line(&row).filter(|_| screen.is_live()) {
@@ -68,6 +68,11 @@ pub fn spread(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         let again = Request::Spreading;
         row = look(&mut client, &again)?;
     }
+}
+
+/// Whether all was sent that somebody wanted.
+const fn is_done(ending: Option<SpreadEnding>) -> bool {
+    matches!(ending, Some(SpreadEnding::All | SpreadEnding::Most | SpreadEnding::Nobody))
 }
 
 fn look(client: &mut Client, request: &Request) -> Result<SpreadRow, Failure> {
@@ -166,13 +171,10 @@ fn ended(SpreadEnded { id, state, failed, .. }: &SpreadEnded) -> String {
                 mib(state.size_bytes),
                 mib(repair),
                 state.complete,
-                state.hosts
+                state.hosts.saturating_add(state.out)
             );
             if state.ending == Some(SpreadEnding::Most) {
                 line.push_str(", the others fetch what they lack");
-            }
-            if state.out > 0 {
-                line.push_str(&format!("; {} took no part", state.out));
             }
             line
         }
@@ -273,7 +275,7 @@ mod tests {
             done_bytes: 16 << 20,
             sent_bytes: [17 << 20, 1 << 20, 800],
             rate: 2_500_000,
-            hosts: 8,
+            hosts: 7,
             complete: 7,
             slowest: Some((crate::types::NodeId(9), 40)),
             ..SpreadState::default()
@@ -283,7 +285,7 @@ mod tests {
         assert_eq!(
             lines(&row),
             [
-                "P-1 is sent to all hosts: 50%, 20 Mbit/s, 18.0 MiB sent, 1.0 MiB of it repair, 6 s left; 8 hosts take \
+                "P-1 is sent to all hosts: 50%, 20 Mbit/s, 18.0 MiB sent, 1.0 MiB of it repair, 6 s left; 7 hosts take \
               part, 0000000000000009 lacks most: 40 packets"
             ]
         );
@@ -294,7 +296,7 @@ mod tests {
             lines(&row),
             [
                 "P-1 was sent to all hosts: 18.0 MiB for 32.0 MiB, which is 56%, 1.0 MiB of it repair; 7 of 8 hosts have \
-              it all, the others fetch what they lack; 1 took no part"
+              it all, the others fetch what they lack"
             ]
         );
     }

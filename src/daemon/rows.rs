@@ -277,6 +277,7 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
         ("spread_packets_malformed", malformed),
         ("spread_proofs_false", false_proofs),
         ("spread_blocks_false", spreading.poisoned()),
+        ("spread_offers_of_other", daemon.node.agent.as_ref().map_or(0, |agent| agent.offers_of_other())),
     ];
     for (name, count) in spread {
         let _ = counts.push((name, count));

@@ -48,6 +48,11 @@ fn eight_hosts_that_each_lose_one_packet_of_twenty_have_it_by_few_repair_packets
     // Each packet sent again to whom it lacks would be a third of the file.
     assert!(source < 106 && (5..25).contains(&repair), "{source} % and {repair} % of it were sent");
     assert!(cluster.lost() > 1_000, "{} frames were lost", cluster.lost());
+    // Its budget. Without optimization code is larger, and it has it all the same.
+    for host in &cluster.nodes[1..] {
+        let peak = host.json(&["status"])["worker_peak_bytes"].as_u64().unwrap();
+        assert!(peak <= 8 * MIB as u64, "a worker had {peak} bytes");
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! S      the first multiple of 4,096 behind it: one of two slots of 1,024 bytes, which take turns:
 //!         0   8  magic           8   8  number; the slot with the higher one counts
 //!        16 512  a bit for each block that is here
-//!       528  32  BLAKE3 of the file's hash and all before
+//!       528   8  sessions that broke at a request for a part of it
+//!       536  32  BLAKE3 of the file's hash and all before
 //! ```
 //! A block is on the disk before its bit is written, and all of it is in one file, so that after a power cut no
 //! bit says more than is there. What an install takes from here it verifies as ever.
@@ -24,7 +25,11 @@ use crate::types::Hash;
 const MAGIC: [u8; 8] = *b"THSPRD\x00\x01";
 const SLOT_BYTES: u64 = 1_024;
 const BITS_BYTES: usize = FILE_BLOCKS / 8;
-const SEALED_BYTES: usize = 16 + BITS_BYTES;
+const SEALED_BYTES: usize = 16 + BITS_BYTES + 8;
+/// The most files that are kept, however small they are.
+const FILES: usize = 64;
+/// A controller whose sessions break so often at requests for a part knows none.
+const BREAKS: u64 = 3;
 /// No holes are smaller.
 const ALIGNED_BYTES: u64 = 4_096;
 
@@ -45,6 +50,8 @@ pub struct Kept {
     number: u64,
     /// What is here.
     pub blocks: Blocks,
+    /// Sessions that broke at a request for a part of it.
+    breaks: u64,
 }
 
 /// Why there is no room.
@@ -83,7 +90,8 @@ impl Cache {
         else {
             return Ok(None);
         };
-        let mut kept = Kept { file, hash: *hash, size_bytes, number: 0, blocks: [0; FILE_BLOCKS / 64] };
+        let mut kept =
+            Kept { file, hash: *hash, size_bytes, number: 0, blocks: [0; FILE_BLOCKS / 64], breaks: 0 };
         for slot in 0..2 {
             kept.read_slot(slot)?;
         }
@@ -93,8 +101,8 @@ impl Cache {
         Ok(Some(kept))
     }
 
-    /// Opens the file, making it if it is missing. At most `most` bytes are kept: others go, the oldest first. The
-    /// disk must have room for it twice, as its install copies it, and `reserve` bytes.
+    /// Opens the file, making it if it is missing. Files of at most `most` bytes are kept, holes counted, and 64 of
+    /// them: others go, the oldest first. The disk must have room for it twice, as its install copies it, and `reserve` bytes.
     ///
     /// # Errors
     /// The system's; `Ok(Err(..))` if there is no room.
@@ -121,13 +129,13 @@ impl Cache {
                 options.read(true).write(true).create_new(true).mode(0o600);
                 let file = options.open(self.path(hash))?;
                 file.set_len(slots_at(size_bytes) + 2 * SLOT_BYTES)?;
-                Kept { file, hash: *hash, size_bytes, number: 0, blocks: [0; FILE_BLOCKS / 64] }
+                Kept { file, hash: *hash, size_bytes, number: 0, blocks: [0; FILE_BLOCKS / 64], breaks: 0 }
             }
         };
         let taken = kept.file.metadata()?.blocks().saturating_mul(512);
         let needed = size_bytes.saturating_mul(2).saturating_add(reserve).saturating_sub(taken);
         if let Some(free) = Space::of(kept.file.as_fd())?.free_bytes.filter(|free| *free < needed) {
-            if kept.number == 0 {
+            if kept.is_new() {
                 self.remove(hash)?;
             }
             return Ok(Err(NoRoom::Disk(free)));
@@ -135,7 +143,7 @@ impl Cache {
         Ok(Ok(kept))
     }
 
-    /// Removes the oldest files but this until at most `most` bytes are left.
+    /// Removes the oldest files but this until at most `most` bytes are left, and there is one file less than may be.
     fn evict(&self, hash: &Hash, most: u64) -> io::Result<()> {
         let own = self.path(hash);
         let mut files = Vec::new();
@@ -143,11 +151,11 @@ impl Cache {
             let entry = entry?;
             let found = entry.metadata()?;
             if entry.path() != own {
-                files.push((found.mtime(), found.blocks().saturating_mul(512), entry.path()));
+                files.push((found.mtime(), found.len().saturating_sub(2 * SLOT_BYTES), entry.path()));
             }
         }
         let mut left = files.iter().map(|(_, bytes, _)| *bytes).fold(0, u64::saturating_add);
-        while left > most
+        while (left > most || files.len() >= FILES)
             && let Some(oldest) = (0..files.len()).min_by_key(|at| files[*at].0)
         {
             let (_, bytes, path) = files.swap_remove(oldest);
@@ -185,18 +193,41 @@ impl Kept {
             .is_some_and(|word| word >> (block % 64) & 1 != 0)
     }
 
+    /// Whether nothing was ever noted of it.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.number == 0
+    }
+
+    /// Notes that a session broke at a request for a part, and says whether that was often enough to ask no
+    /// controller for parts any more.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn note_break(&mut self) -> io::Result<bool> {
+        self.breaks = self.breaks.saturating_add(1);
+        self.write_slot()?;
+        Ok(self.breaks >= BREAKS)
+    }
+
     /// Has the disk keep all that was written, then says that these blocks are here.
     ///
     /// # Errors
     /// The system's.
     pub fn note(&mut self, blocks: &Blocks) -> io::Result<()> {
         self.file.sync_data()?;
-        self.number += 1;
         self.blocks = *blocks;
+        self.write_slot()
+    }
+
+    fn write_slot(&mut self) -> io::Result<()> {
+        self.number += 1;
         let mut slot = [0; SEALED_BYTES + 32];
         slot[..8].copy_from_slice(&MAGIC);
         slot[8..16].copy_from_slice(&self.number.to_le_bytes());
-        for (to, word) in slot[16..SEALED_BYTES].chunks_exact_mut(8).zip(blocks) {
+        for (to, word) in
+            slot[16..SEALED_BYTES].chunks_exact_mut(8).zip(self.blocks.iter().chain([&self.breaks]))
+        {
             to.copy_from_slice(&word.to_le_bytes());
         }
         let seal = self.seal(&slot[..SEALED_BYTES]);
@@ -220,7 +251,7 @@ impl Kept {
             return Ok(());
         }
         self.number = number;
-        for (word, from) in self.blocks.iter_mut().zip(sealed[16..].as_chunks().0) {
+        for (word, from) in self.blocks.iter_mut().chain([&mut self.breaks]).zip(sealed[16..].as_chunks().0) {
             *word = u64::from_le_bytes(*from);
         }
         Ok(())
@@ -332,6 +363,21 @@ mod tests {
         assert!(!is_there(1) && is_there(3) && is_there(4));
         let refused = cache.make(&Hash([5; 32]), MIB, 3 * MIB, u64::MAX).unwrap();
         assert!(matches!(refused, Err(NoRoom::Disk(_))) && !is_there(5));
+    }
+
+    /// Nothing came of them: they have holes alone, and grow when their turn comes.
+    #[test]
+    fn files_without_a_block_count_with_their_size_and_their_number() {
+        let cache = cache("holes");
+        for byte in 1..=4 {
+            made(&cache, byte, MIB, 3 * MIB);
+        }
+        let there = |most: u8| (1..=most).filter(|byte| cache.path(&Hash([*byte; 32])).exists()).count();
+        assert_eq!(there(4), 3);
+        for byte in 1..=100 {
+            made(&cache, byte, 1, 64 * MIB);
+        }
+        assert_eq!(there(100), FILES);
     }
 
     #[test]

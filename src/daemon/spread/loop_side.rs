@@ -127,6 +127,7 @@ impl Daemon<'_> {
             warn!("{reason}");
         } else if let Some((id, state)) = &self.spreading.sent {
             let SpreadState { hosts, complete, out, .. } = state;
+            let hosts = hosts.saturating_add(*out);
             match state.ending {
                 Some(SpreadEnding::Nobody) => {
                     info!("{id} is not sent to all hosts: none that listens lacks it")
@@ -139,7 +140,7 @@ impl Daemon<'_> {
                 }
                 Some(SpreadEnding::Stopped) => info!("{id} is not sent to all hosts any more"),
                 _ => {
-                    info!("{id} was sent to all hosts: {complete} of {hosts} have it all, {out} took no part")
+                    info!("{id} was sent to all hosts: {complete} of {hosts} have it all")
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `send` | a controller's worker: reads the file, sends packets |
 //! | `receive` | an agent's worker: takes packets, finds and checks blocks, keeps them |
+//! | `held` | the packets that it has in memory meanwhile |
 //! | `cache` | the files that are kept |
 //! | `source` | what an install takes from them |
 //! | `loop_side` | starts the workers, passes offers and answers between them and other nodes |
@@ -12,6 +13,7 @@
 //! thousands in a second, of which each is a hint.
 
 mod cache;
+mod held;
 mod loop_side;
 pub mod receive;
 pub mod send;

@@ -1,7 +1,6 @@
 //! The worker that receives a file that is sent to all hosts: [`Receiver`] says what to do with each packet,
 //! the socket and the cache are here.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,6 +11,7 @@ use std::thread::JoinHandle;
 
 use super::super::sys;
 use super::cache::{Blocks, Cache, Kept, NoRoom};
+use super::held::{Held, Numbers, Work};
 use super::{Input, now, report_end, wait};
 use crate::coding::cauchy::Cauchy;
 use crate::coding::decoder::Decoder;
@@ -20,7 +20,7 @@ use crate::fsm::random::Random;
 use crate::fsm::spread::receiver::{Dropped, Ready, Receiver, Take, section_of};
 use crate::job::reporter::Reporter;
 use crate::job::{ReceiveJob, ReceiveState, Report, SpreadInput};
-use crate::limits::{DATAGRAM_BYTES, MISSING_PACKETS, SECTION_BLOCKS};
+use crate::limits::DATAGRAM_BYTES;
 use crate::time::{Duration, Instant};
 use crate::wire::packet::Packet;
 
@@ -37,8 +37,6 @@ const PACKETS: u32 = 64;
 /// Packets of a block that are worked on between two looks at the socket and at questions. To find 256 packets takes a
 /// slow processor seconds: meanwhile the socket would overflow, and the sender take the host for gone.
 const WORK_PACKETS: u16 = 8;
-/// Blocks that wait to be found: those of two sections. A host that is further behind takes no packets.
-const WORK_BLOCKS: usize = 2 * SECTION_BLOCKS;
 
 /// Receives until the sender has ended, and reports how that went.
 ///
@@ -55,7 +53,11 @@ pub fn receive(
     let failed = match Receiving::open(state_dir, limits, job) {
         Ok(mut receiving) => {
             let (inputs, datagram) = (Input::new(), [0; DATAGRAM_BYTES + 1]);
-            receiving.run(&mut Ends { job, socket, channel, reporter, inputs, datagram })?
+            let left = receiving.run(&mut Ends { job, socket, channel, reporter, inputs, datagram })?;
+            if receiving.has_nothing() {
+                let _ = Cache::of(state_dir).remove(&job.offer.file);
+            }
+            left
         }
         Err(reason) => Some(reason),
     };
@@ -72,21 +74,10 @@ struct Ends<'a> {
     datagram: [u8; DATAGRAM_BYTES + 1],
 }
 
-/// A block whose packets are enough. What finds it is kept here, for the sender may go on to the next section.
-struct Work {
-    ready: Ready,
-    missing: heapless::Vec<u16, MISSING_PACKETS>,
-    /// The numbers of the repair packets, and the packets one after the other.
-    numbers: heapless::Vec<u16, MISSING_PACKETS>,
-    packets: Vec<u8>,
-}
-
 struct Receiving {
     receiver: Receiver,
     file: File,
-    work: VecDeque<Work>,
-    /// The repair packets of each block of the section, in their places.
-    repair: [Vec<u8>; SECTION_BLOCKS],
+    held: Held,
     code: Rc<Cauchy>,
     random: Random,
     disk: Disk,
@@ -123,8 +114,7 @@ impl Receiving {
         Ok(Self {
             receiver,
             file,
-            work: VecDeque::new(),
-            repair: [const { Vec::new() }; SECTION_BLOCKS],
+            held: Held::new(),
             code: Rc::new(Cauchy::new()),
             random: Random::new(seed),
             disk: Disk::Idle(kept),
@@ -138,7 +128,7 @@ impl Receiving {
         let mut reported = now();
         loop {
             let is_empty = self.serve(ends)?;
-            while let Some(work) = self.work.pop_front() {
+            while let Some(work) = self.held.next_work() {
                 let ready = work.ready;
                 match self.find(work, ends) {
                     Ok(hash) => self.on_block(&ready, hash),
@@ -176,7 +166,7 @@ impl Receiving {
             }
         }
         let mut left = PACKETS;
-        while left > 0 && self.work.len() < WORK_BLOCKS {
+        while left > 0 && self.held.has_room() {
             match sys::recv_message(ends.socket.as_fd(), &mut ends.datagram) {
                 Ok(length) => self.on_datagram(ends.job, &ends.datagram[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -209,17 +199,12 @@ impl Receiving {
         }
         let take = self.receiver.on_packet(now(), &packet);
         if self.receiver.section() != section {
-            self.repair.iter_mut().for_each(|packets| *packets = Vec::new());
+            self.held.begin_section();
         }
         let written = match take {
             Take::Source { block, number } => self.write(block, number, packet.content),
             Take::Repair { block, place } => {
-                let at = usize::from(place) * packet.content.len();
-                let packets = &mut self.repair[(block % SECTION_BLOCKS as u64) as usize];
-                if packets.len() < at + packet.content.len() {
-                    packets.resize(at + packet.content.len(), 0);
-                }
-                packets[at..at + packet.content.len()].copy_from_slice(packet.content);
+                self.held.put(block, place, packet.content);
                 Ok(())
             }
             Take::Proof => Ok(()),
@@ -243,12 +228,10 @@ impl Receiving {
     /// Notes the blocks whose packets are enough.
     fn set_work(&mut self) {
         while let Some(ready) = self.receiver.ready() {
-            let mut missing = heapless::Vec::new();
+            let mut missing = Numbers::new();
             let numbers = self.receiver.missing_of(ready.block, &mut missing);
-            let numbers = numbers.and_then(|numbers| heapless::Vec::from_slice(numbers).ok());
-            let packets = std::mem::take(&mut self.repair[(ready.block % SECTION_BLOCKS as u64) as usize]);
-            match numbers {
-                Some(numbers) => self.work.push_back(Work { ready, missing, numbers, packets }),
+            match numbers.and_then(|numbers| Numbers::from_slice(numbers).ok()) {
+                Some(numbers) => self.held.add_work(ready, missing, numbers),
                 None => self.leave(&io::Error::other("its packets make no block")),
             }
         }
@@ -318,6 +301,11 @@ impl Receiving {
                     Some("somebody with the key of all agents sends what is not of the file".to_owned());
             }
         }
+    }
+
+    /// Whether no block is here, and none was before.
+    fn has_nothing(&self) -> bool {
+        matches!(&self.disk, Disk::Idle(kept) if kept.is_new())
     }
 
     /// Whether blocks are here that the disk does not say yet.

@@ -44,7 +44,7 @@ impl<'s> CachedSource<'s> {
     fn fetch(
         &mut self,
         hash: &Hash,
-        (kept, size_bytes): (&Kept, u64),
+        (mut kept, size_bytes): (Kept, u64),
         offset: u64,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, FetchError> {
@@ -56,7 +56,7 @@ impl<'s> CachedSource<'s> {
                 (block..).find(|block| kept.has(*block) != is_here || *block * BLOCK_BYTES >= size_bytes);
             let end = (run.unwrap_or(block + 1) * BLOCK_BYTES).min(size_bytes);
             if is_here {
-                copy(kept, at, end, sink).map_err(FetchError::Sink)?;
+                copy(&kept, at, end, sink).map_err(FetchError::Sink)?;
             } else if end == size_bytes {
                 let fetched = self.inner.blob(hash, at, sink)?;
                 return Ok(Fetched { len_bytes: size_bytes - offset, ..fetched });
@@ -66,8 +66,9 @@ impl<'s> CachedSource<'s> {
                     has_any = true;
                     sink(bytes)
                 });
-                // An older controller knows no parts: the next attempt is not to ask for one again.
-                if matches!(part, Err(FetchError::Session(_))) && !has_any {
+                // An older controller knows no parts, and ends the session: in the end none is asked for.
+                let is_break = matches!(part, Err(FetchError::Session(_))) && !has_any;
+                if is_break && kept.note_break().unwrap_or(true) {
                     let _ = self.cache.remove(hash);
                 }
                 part?;
@@ -98,9 +99,9 @@ impl Source for CachedSource<'_> {
 
 impl BlobSource for CachedSource<'_> {
     fn blob(&mut self, hash: &Hash, offset: u64, sink: &mut Sink<'_>) -> Result<Fetched, FetchError> {
-        let Some((kept, size_bytes)) = self.kept(hash) else { return self.inner.blob(hash, offset, sink) };
+        let Some(found) = self.kept(hash) else { return self.inner.blob(hash, offset, sink) };
         self.taken.push((*hash, false));
-        let fetched = self.fetch(hash, (&kept, size_bytes), offset, sink)?;
+        let fetched = self.fetch(hash, found, offset, sink)?;
         self.taken.iter_mut().filter(|(of, _)| of == hash).for_each(|(_, is_whole)| *is_whole = true);
         Ok(fetched)
     }
@@ -125,4 +126,104 @@ fn copy(kept: &Kept, mut at: u64, end: u64, sink: &mut Sink<'_>) -> io::Result<(
         at += bytes as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::cache::Blocks;
+    use super::*;
+    use crate::limits::FILE_BLOCKS;
+
+    const SIZE: u64 = 3 * BLOCK_BYTES + 5;
+    const HASH: Hash = Hash([7; 32]);
+
+    /// A controller whose file has the number of its block in each byte. What it was asked for is noted.
+    struct Controller {
+        /// Its sessions break at so many requests for a part.
+        breaks: u32,
+        asked: Vec<Range<u64>>,
+    }
+
+    impl Source for Controller {
+        fn manifest(&mut self, _: Digest, _: &NodeType) -> Result<Vec<ManifestPatch>, FetchError> {
+            unreachable!("the sizes are told by the test")
+        }
+    }
+
+    impl BlobSource for Controller {
+        fn blob(&mut self, _: &Hash, offset: u64, sink: &mut Sink<'_>) -> Result<Fetched, FetchError> {
+            self.asked.push(offset..SIZE);
+            sink(&content(offset..SIZE)).map_err(FetchError::Sink)?;
+            Ok(Fetched { len_bytes: SIZE - offset, signature: b"signed".to_vec() })
+        }
+
+        fn part(&mut self, _: &Hash, bytes: Range<u64>, sink: &mut Sink<'_>) -> Result<(), FetchError> {
+            if self.breaks > 0 {
+                self.breaks -= 1;
+                return Err(FetchError::Session(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.asked.push(bytes.clone());
+            sink(&content(bytes)).map_err(FetchError::Sink)
+        }
+    }
+
+    fn content(bytes: Range<u64>) -> Vec<u8> {
+        bytes.map(|at| (at / BLOCK_BYTES) as u8).collect()
+    }
+
+    /// A state directory in which block 1 of the file is kept, of four.
+    fn state_dir(name: &str) -> std::path::PathBuf {
+        let dir = std::env::temp_dir().join(format!("thimble-source-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        let mut kept = Cache::of(&dir).make(&HASH, SIZE, SIZE, 0).unwrap().unwrap();
+        kept.file().write_all_at(&content(BLOCK_BYTES..2 * BLOCK_BYTES), BLOCK_BYTES).unwrap();
+        let mut blocks: Blocks = [0; FILE_BLOCKS / 64];
+        blocks[0] = 2;
+        kept.note(&blocks).unwrap();
+        dir
+    }
+
+    /// One session of an install, that fetches from `offset` on.
+    fn session(dir: &Path, controller: &mut Controller, offset: u64) -> Result<Vec<u8>, FetchError> {
+        let mut source = CachedSource::new(controller, dir);
+        source.sizes = vec![(HASH, SIZE)];
+        let mut got = Vec::new();
+        let fetched = source.blob(&HASH, offset, &mut |bytes| {
+            got.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        assert_eq!(fetched, Fetched { len_bytes: got.len() as u64, signature: b"signed".to_vec() });
+        source.end();
+        Ok(got)
+    }
+
+    #[test]
+    fn what_is_kept_is_not_asked_for_and_goes_once_it_was_taken() {
+        let dir = state_dir("kept");
+        let mut controller = Controller { breaks: 0, asked: Vec::new() };
+        assert_eq!(session(&dir, &mut controller, 9).unwrap(), content(9..SIZE));
+        assert_eq!(controller.asked, [9..BLOCK_BYTES, 2 * BLOCK_BYTES..SIZE]);
+        assert!(Cache::of(&dir).open(&HASH, SIZE).unwrap().is_none());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_session_that_breaks_costs_nothing_of_what_is_kept_and_a_controller_without_parts_all() {
+        let dir = state_dir("breaks");
+        let mut controller = Controller { breaks: 2, asked: Vec::new() };
+        for _ in 0..2 {
+            assert!(matches!(session(&dir, &mut controller, 0), Err(FetchError::Session(_))));
+        }
+        assert_eq!(session(&dir, &mut controller, 0).unwrap(), content(0..SIZE));
+        assert_eq!(controller.asked, [0..BLOCK_BYTES, 2 * BLOCK_BYTES..SIZE]);
+        fs::remove_dir_all(dir).unwrap();
+        let dir = state_dir("older");
+        let mut controller = Controller { breaks: u32::MAX, asked: Vec::new() };
+        let broken = (0..).take_while(|_| session(&dir, &mut controller, 0).is_err()).take(9).count();
+        assert_eq!((broken, controller.asked.len(), controller.asked[0].clone()), (3, 1, 0..SIZE));
+        fs::remove_dir_all(dir).unwrap();
+    }
 }

@@ -54,6 +54,8 @@ pub(super) struct Spreads {
     /// The last transmission that its worker could not take.
     refused: Option<u64>,
     answer: Option<Answer>,
+    /// Offers of what is received, by another node than its sender.
+    offers_of_other: u64,
 }
 
 impl Spreads {
@@ -76,6 +78,12 @@ impl Agent<'_> {
         self.spreads.following.as_ref().map(|following| following.transmission)
     }
 
+    /// Offers with the number of what is received that came from another node than its sender, and were ignored.
+    #[must_use]
+    pub fn offers_of_other(&self) -> u64 {
+        self.spreads.offers_of_other
+    }
+
     pub(super) fn on_offer(
         &mut self,
         now: Instant,
@@ -89,7 +97,11 @@ impl Agent<'_> {
         if let Some(following) = &mut spreads.following
             && following.transmission == offer.transmission
         {
-            (following.from, following.peer, following.heard) = (from, peer, now);
+            if following.from != from {
+                spreads.offers_of_other = spreads.offers_of_other.saturating_add(1);
+                return;
+            }
+            (following.peer, following.heard) = (peer, now);
             following.window = window_of(offer);
             return actions.push(Action::PassOffer(offer.clone()));
         }

@@ -265,7 +265,10 @@ impl Receiver {
                 let _ = missing.push(self.missing(at));
             }
         }
-        Some(Report { transmission: self.what.id, section, round, is_out: self.is_out, other: 0, missing })
+        // After the last section, what is missing of an earlier one comes by a session.
+        let is_last = u64::from(section).saturating_add(1) >= self.what.cut.sections();
+        let is_out = self.is_out || (is_last && missing.is_empty() && !self.is_complete());
+        Some(Report { transmission: self.what.id, section, round, is_out, other: 0, missing })
     }
 
     /// How many packets more this block of the section needs.

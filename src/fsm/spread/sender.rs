@@ -80,8 +80,9 @@ pub struct Sender {
     repairs: Repairs,
     answers: Answers,
     last_answers: Answers,
-    /// The most hosts that answered in one round.
+    /// The most hosts that answered in one round and took part; those that took no part counted, too.
     most_hosts: u32,
+    most_answered: u32,
     /// How many may answer.
     known_hosts: u32,
     /// Rounds since the source packets of the section were sent.
@@ -121,6 +122,7 @@ impl Sender {
             answers: Answers::default(),
             last_answers: Answers::default(),
             most_hosts: 0,
+            most_answered: 0,
             known_hosts: 0,
             passes: 0,
             quiet: 0,

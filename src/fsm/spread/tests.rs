@@ -396,7 +396,9 @@ fn a_host_that_comes_late_is_served_or_left_to_sessions_and_holds_up_nobody() {
         assert!(play.complete() >= 3);
         assert!(play.ratio() < 1.6, "{}", play.ratio());
         let ending = play.sender.ending().unwrap();
-        assert!(play.complete() == 4 || ending == Ending::Most, "{ending:?}");
+        let told = play.sender.last_answers();
+        assert_eq!((told.complete as usize, told.hosts + told.out), (play.complete(), 4), "{told:?}");
+        assert_eq!(play.complete() == 4, ending == Ending::All, "{ending:?}");
     }
 }
 
@@ -477,6 +479,29 @@ fn a_host_without_room_says_so_and_is_not_waited_for() {
             play.hosts[0].receiver.as_mut().expect("it has had an offer").leave();
         }
     }
-    assert_eq!(play.sender.ending(), Some(Ending::All));
-    assert_eq!((play.sender.last_answers().out, play.complete()), (1, 1));
+    assert_eq!(play.sender.ending(), Some(Ending::Most));
+    let answers = play.sender.last_answers();
+    assert_eq!((answers.hosts, answers.complete, answers.out, play.complete()), (1, 1, 1, 1));
+}
+
+/// None of them is waited for, and none is said to lack nothing.
+#[test]
+fn where_no_host_takes_part_any_more_it_ends_at_once() {
+    for turns in [3, 40] {
+        let mut play = Play::new(4 * MIB, 2, 0, false);
+        let (mut turn, mut left) = (0, None);
+        while play.turn() {
+            turn += 1;
+            if turn == turns {
+                left = Some(play.now);
+                play.hosts.iter_mut().for_each(|host| host.receiver.as_mut().expect("an offer came").leave());
+            }
+        }
+        let answers = play.sender.last_answers();
+        let told = (play.sender.ending(), answers.hosts, answers.out);
+        assert_eq!(told, (Some(Ending::Most), 0, 2), "{turns}: {answers:?}");
+        let late = play.now.since(left.unwrap());
+        // The section is sent to its end.
+        assert!(late < Duration::from_secs(5), "{turns}: {late:?}");
+    }
 }

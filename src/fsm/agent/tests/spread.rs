@@ -55,6 +55,19 @@ fn an_offer_of_what_it_lacks_is_received_and_its_answers_go_to_the_sender() {
     );
 }
 
+/// Each agent has the key that offers are made with, and can read a number.
+#[test]
+fn what_another_node_says_of_a_transmission_changes_nothing() {
+    let mut trace = Trace::listening();
+    assert_eq!(trace.offered(1_000, CONTROLLER, &offer(50)), ["receive 50"]);
+    assert_eq!(trace.offered(1_100, NodeId(7), &asks(50, 1)), [""; 0]);
+    assert_eq!(trace.offered(1_200, NodeId(7), &Offer { section: OVER, ..offer(50) }), [""; 0]);
+    assert_eq!(trace.agent.offers_of_other(), 2);
+    let missing = heapless::Vec::new();
+    let report = Report { transmission: 50, section: 0, round: 1, is_out: false, other: 0, missing };
+    assert_eq!(trace.event(1_210, &Event::Lacks(&report)), ["lacks of 50 to 1, with 0"]);
+}
+
 #[test]
 fn what_does_not_concern_it_begins_nothing() {
     let mut trace = Trace::idle();

@@ -78,6 +78,8 @@ impl Sender {
             return;
         }
         self.waits_since = None;
+        let answered = answers.hosts.saturating_add(answers.out);
+        self.most_answered = self.most_answered.max(answered);
         if !self.is_wanted && answers.hosts > 0 {
             // The question was whether anybody wants it.
             (self.is_wanted, self.silent) = (true, 0);
@@ -104,6 +106,9 @@ impl Sender {
         if answers.hosts == 0 {
             self.silent = self.silent.saturating_add(1);
             self.phase = match self.is_wanted {
+                // All that answer fetch it.
+                _ if answers.out > 0 && answered >= self.all_hosts() => Phase::Ended(Ending::Most),
+                false if self.silent >= SILENT_ROUNDS.0 && answers.out > 0 => Phase::Ended(Ending::Most),
                 false if self.silent >= SILENT_ROUNDS.0 => Phase::Ended(Ending::Nobody),
                 true if self.silent >= SILENT_ROUNDS.1 => Phase::Ended(Ending::Silent),
                 _ => Phase::Ask,
@@ -135,8 +140,7 @@ impl Sender {
             self.is_with_laggards = true;
         }
         // Those that no repair helps have answered; others may have missed the question.
-        let all = if self.section == 0 { self.known_hosts } else { 0 }.max(self.most_hosts);
-        let is_known = answers.hosts.saturating_add(answers.out) >= all;
+        let is_known = answered >= self.all_hosts();
         self.most_hosts = self.most_hosts.max(answers.hosts);
         self.quiet = self.quiet.saturating_add(1);
         let rounds = if self.is_last_section() && self.is_wanted { QUIET_ROUNDS.1 } else { QUIET_ROUNDS.0 };
@@ -144,10 +148,10 @@ impl Sender {
             self.phase = Phase::Ask;
             return;
         }
-        if self.is_last_section() && answers.hosts.saturating_add(answers.out) < self.most_hosts {
-            // Some took part, and say nothing now.
-            self.is_with_laggards = true;
-            self.last_answers.hosts = self.most_hosts.saturating_sub(answers.out);
+        if self.is_last_section() {
+            // Some answered before, and say nothing now; or they have not all of it.
+            self.is_with_laggards |= answered < self.most_answered || answers.out > 0;
+            self.last_answers.hosts = self.most_answered.saturating_sub(answers.out);
         }
         self.next_section();
     }
@@ -169,8 +173,12 @@ impl Sender {
             // All that may lack it have said whether they do.
             true => self.answers.hosts,
         };
-        let few = if self.section == 0 { self.known_hosts } else { 0 };
-        answered.saturating_add(self.answers.out) >= self.most_hosts.max(few).max(1)
+        answered.saturating_add(self.answers.out) >= self.all_hosts().max(1)
+    }
+
+    /// How many hosts are waited for: all that ever answered; in the first section, all that may answer.
+    fn all_hosts(&self) -> u32 {
+        if self.section == 0 { self.known_hosts.max(self.most_answered) } else { self.most_answered }
     }
 
     fn is_last_section(&self) -> bool {

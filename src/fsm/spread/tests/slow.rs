@@ -94,3 +94,16 @@ fn a_host_that_is_gone_at_the_end_is_not_said_to_have_it() {
         "{answers:?}"
     );
 }
+
+/// The same where another has no room: it is not counted in place of the one that is gone.
+#[test]
+fn a_host_without_room_stands_in_for_no_other() {
+    let mut play = Play::new(4 * MIB, 4, 0, false);
+    while play.turn() {
+        play.hosts[0].is_up &= play.sender.sent().source < 3_000;
+        play.hosts[1].receiver.iter_mut().for_each(Receiver::leave);
+    }
+    let answers = play.sender.last_answers();
+    let told = (answers.hosts, answers.complete, answers.out);
+    assert_eq!((play.sender.ending(), told), (Some(Ending::Most), (3, 2, 1)), "{answers:?}");
+}
