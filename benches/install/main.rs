@@ -1,11 +1,12 @@
 //! What an install and a removal take: time, beside dpkg and tar with the same files on the same
-//! disk; time for one file on a host that has many; memory; and flash.
+//! disk; time for one file on a host that has many; memory; flash; and the bytes of differences.
 //!
 //! `make bench` builds the static binary and names it in `THIMBLE_BIN`. Arguments name parts:
 //! `cargo bench --bench install -- install-memory`.
 
 #[path = "../common/mod.rs"]
 mod common;
+mod differences;
 mod dpkg;
 mod host;
 #[path = "../../tests/support/mod.rs"]
@@ -51,8 +52,12 @@ const MOST_ONE_RATIO: f64 = 2.0;
 const MOST_KIB: u64 = 12 << 10;
 const MOST_SMALL_KIB: u64 = 4 << 10;
 
-const PARTS: [Part; 3] =
-    [("install", beside_dpkg), ("install-one", one_beside_many), ("install-memory", memory)];
+const PARTS: [Part; 4] = [
+    ("install", beside_dpkg),
+    ("install-one", one_beside_many),
+    ("install-memory", memory),
+    ("differences", differences::differences),
+];
 
 fn main() {
     if !sys::is_root() {

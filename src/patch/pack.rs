@@ -82,7 +82,10 @@ pub(super) fn pack(source: Source<'_>, out: &Path) -> Result<(Caution, Travel), 
     // No name and no time in gzip's header, so that equal trees make equal files.
     let gzip = GzBuilder::new().mtime(0).write(file, Compression::best());
     let (tar, links, labelled) = (TarWriter::new(gzip), HashMap::new(), Caution::labels());
-    let mut pack = Pack { tar, source, links, labelled, travel: Travel::default() };
+    let mut pack = Pack { tar, source, links, labelled, names: HashMap::new(), travel: Travel::default() };
+    if source.names.iter().any(|name| name == "files") {
+        pack.count_names(&source.dir.join("files"))?;
+    }
     for name in source.names.iter() {
         pack.add(&source.dir.join(name))?;
     }
@@ -109,10 +112,28 @@ struct Pack<'a> {
     travel: Travel,
     /// The first names of files that have several.
     links: HashMap<LinkKey, FirstName>,
+    /// How many names such a file has in the tree: it may have others beside it.
+    names: HashMap<LinkKey, u64>,
     labelled: Caution,
 }
 
 impl Pack<'_> {
+    /// Counts the names of files that have several, below a directory.
+    fn count_names(&mut self, dir: &Path) -> Result<(), MakeError> {
+        for below in Names::read(dir)?.iter() {
+            let path = dir.join(below);
+            let inode = path.symlink_metadata().map_err(|error| MakeError::Io { path: path.clone(), error })?;
+            if inode.is_dir() {
+                self.count_names(&path)?;
+            } else if inode.is_file() && inode.nlink() > 1 {
+                let name = path.strip_prefix(self.source.dir).unwrap_or(&path);
+                let key = (inode.dev(), inode.ino(), true, self.source.owners.of(name, &inode));
+                *self.names.entry(key).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// Adds a path and everything below it.
     fn add(&mut self, path: &Path) -> Result<(), MakeError> {
         let at_path = |error| MakeError::Io { path: path.to_path_buf(), error };
@@ -155,7 +176,7 @@ impl Pack<'_> {
             if let Some(path) = installed {
                 let first = first.map_or(name, |first| &first.name);
                 let first = &first.strip_prefix("files").unwrap_or(first).to_path_buf();
-                let (owner, names) = (&owner, inode.nlink());
+                let (owner, names) = (&owner, self.names.get(&key).copied().unwrap_or(1));
                 let packed = Packed { path, owner, attributes: &attributes, target: None, first, names };
                 let mut file = File::open(self.source.dir.join(name)).map_err(at_path)?;
                 is_left_out = self.is_left_out(&packed, Some(&mut file)).map_err(at_path)?;

@@ -41,6 +41,11 @@ fn source(rig: &Rig, patch: &Patch) -> PathBuf {
         fs::set_permissions(&path, fs::Permissions::from_mode(piece.mode)).unwrap();
         let opened = fs::File::options().write(true).open(&path).unwrap();
         opened.set_modified(UNIX_EPOCH + Duration::from_secs(piece.mtime_s)).unwrap();
+        // Another build shares its files with this one.
+        let shared = dir.with_extension("shared").join(&piece.path);
+        fs::create_dir_all(shared.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&shared);
+        fs::hard_link(&path, shared).unwrap();
     }
     let requires = format!("requires = {:?}\n", patch.requires);
     fs::write(dir.join("metadata.toml"), crate::support::archive::metadata(&patch.id) + &requires).unwrap();

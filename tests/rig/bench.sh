@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 
 # PART:BENCH, in the order in which they run. What waits most is last.
 parts=(acks:daemon hellos:daemon instructions:daemon memory:daemon disk:daemon start:daemon known:daemon
-    sync-small:sync sync-large:sync sync-many:sync spread:sync install:install install-one:install install-memory:install
+    sync-small:sync sync-large:sync sync-many:sync spread:sync install:install install-one:install install-memory:install differences:install
     deaths:daemon deaths-tipc:tipc idle:daemon)
 
 wanted=()
