@@ -122,7 +122,8 @@ impl Pack<'_> {
     fn count_names(&mut self, dir: &Path) -> Result<(), MakeError> {
         for below in Names::read(dir)?.iter() {
             let path = dir.join(below);
-            let inode = path.symlink_metadata().map_err(|error| MakeError::Io { path: path.clone(), error })?;
+            let inode =
+                path.symlink_metadata().map_err(|error| MakeError::Io { path: path.clone(), error })?;
             if inode.is_dir() {
                 self.count_names(&path)?;
             } else if inode.is_file() && inode.nlink() > 1 {
