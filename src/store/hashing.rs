@@ -1,6 +1,5 @@
-//! Computes both hashes of a patch file while it arrives, in a thread of its own: hashing
-//! costs more than everything else that is done with the bytes, and most machines have a
-//! second core.
+//! Computes both hashes of a patch file while it arrives, that which is signed in a thread of its own: it
+//! costs more than everything else that is done with the bytes, and most machines have a second core.
 
 use std::collections::VecDeque;
 use std::io;
@@ -38,25 +37,29 @@ pub(super) fn alongside<E>(
         return Ok(fed.and_then(|()| pass.finish()));
     }
     let pieces = Pieces::default();
-    let mut verified = None;
-    let fed = thread::scope(|scope| {
-        let verified = &mut verified;
-        let hash = || {
+    let (mut signed, mut content) = claim.begin_halves();
+    let mut hashed = Ok(());
+    thread::scope(|scope| {
+        let (signed, pieces) = (&mut signed, &pieces);
+        let hash = move || {
             // Whoever feeds must not wait for one that has stopped.
-            let _ended = Ended(&pieces);
-            let mut pass = claim.begin();
+            let _ended = Ended(pieces);
             let mut piece = Vec::new();
             while let Some(next) = pieces.next(piece) {
-                pass.update(&next)?;
+                signed.update(&next);
                 piece = next;
             }
-            pass.finish()
         };
-        spawn(scope, Box::new(move || *verified = Some(hash()))).expect("failed to spawn thread");
-        let _ended = Ended(&pieces);
-        feed(&mut |bytes| pieces.push(bytes))
-    });
-    fed.map(|()| verified.expect("the thread has ended"))
+        spawn(scope, Box::new(hash)).expect("failed to spawn thread");
+        let _ended = Ended(pieces);
+        feed(&mut |bytes| {
+            pieces.push(bytes);
+            if hashed.is_ok() {
+                hashed = content.update(bytes);
+            }
+        })
+    })?;
+    Ok(hashed.and_then(|()| content.finish(signed)))
 }
 
 /// Starts a thread that ends before the scope does. In one place, since each kind of closure
