@@ -114,6 +114,8 @@ mod unheard;
 #[cfg(not(feature = "tipc"))]
 mod unicast;
 mod verbs;
+#[cfg(not(feature = "tipc"))]
+mod versions;
 mod wait;
 mod watch;
 mod weather;

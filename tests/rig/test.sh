@@ -132,6 +132,7 @@ compile() {
 run() {
     check "static binaries, $machine" tests/rig/dist.sh dist/thimble{,-tipc}-$machine
     after "test build"
+    check "the version before" tests/rig/previous.sh
     for main in tests/*/main.rs tests/*.rs; do
         [[ -e $main ]] || continue
         name=${main#tests/}
