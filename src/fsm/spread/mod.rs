@@ -91,9 +91,3 @@ pub fn window(hosts: usize) -> Duration {
     const MOST_MS: u64 = 60_000;
     Duration::from_millis((hosts as u64).clamp(LEAST_MS, MOST_MS))
 }
-
-/// As many repair packets as a section may have that has so many source packets: half as many, and some for the
-/// smallest.
-fn repair_of(packets: u32) -> u32 {
-    (packets / 2).saturating_add(16)
-}

@@ -47,9 +47,7 @@ enum Phase {
         block: u8,
         number: u16,
     },
-    Repair {
-        block: u8,
-    },
+    Repair,
     /// The source packets of a block again: some hosts lack more than repair packets find.
     Resend {
         block: u8,
@@ -110,7 +108,7 @@ impl Sender {
     /// Sends `what`, at most `most` bytes for a second.
     #[must_use]
     pub fn new(now: Instant, what: Transmission, most: u64) -> Self {
-        let repairs = Repairs::new(what.section_packets(0));
+        let repairs = Repairs::new(what.section_packets(0), what.packets(0));
         Self {
             what,
             pace: Pace::new(now, most),
@@ -224,7 +222,7 @@ impl Sender {
                     }
                     self.phase = match self.phase {
                         Phase::Begin { proofs } => Phase::Begin { proofs: proofs.saturating_sub(1) },
-                        _ => Phase::Repair { block: 0 },
+                        _ => Phase::Repair,
                     };
                     self.sent.other = self.sent.other.saturating_add(1);
                     return Some(Step::Packet(Part::Proof { section: self.section }));
@@ -257,11 +255,10 @@ impl Sender {
                     self.sent.source = self.sent.source.saturating_add(1);
                     return Some(Step::Packet(Part::Source { block: of_file, number }));
                 }
-                Phase::Repair { block } => match self.repairs.of(block) {
+                Phase::Repair => match self.repairs.need() {
                     None => self.phase = Phase::Ask,
-                    Some(Need::Nothing) => self.phase = Phase::Repair { block: block.saturating_add(1) },
-                    Some(Need::Source) => self.phase = Phase::Resend { block, number: 0 },
-                    Some(Need::Repair(number)) => {
+                    Some(Need::Source(block)) => self.phase = Phase::Resend { block, number: 0 },
+                    Some(Need::Repair(block, number)) => {
                         if !self.pace.take(now, self.packet_bytes()) {
                             return None;
                         }
@@ -272,7 +269,7 @@ impl Sender {
                 },
                 Phase::Resend { block, number } if number >= self.packets(block) => {
                     self.repairs.end_source(block);
-                    self.phase = Phase::Repair { block };
+                    self.phase = Phase::Repair;
                 }
                 Phase::Resend { block, number } => {
                     if !self.pace.take(now, self.packet_bytes()) {

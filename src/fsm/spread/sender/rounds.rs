@@ -194,7 +194,7 @@ impl Sender {
         }
         (self.section, self.round, self.passes, self.quiet) = (next, 0, 0, 0);
         self.probes.begin_section();
-        self.repairs = Repairs::new(packets);
+        self.repairs = Repairs::new(packets, self.packets(0));
         self.phase = if self.skips { Phase::Ask } else { Phase::Begin { proofs: PROOFS } };
     }
 }
