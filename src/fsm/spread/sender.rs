@@ -101,6 +101,8 @@ pub struct Sender {
     probes: Probes,
     /// It stops for the answers to one of them.
     stops_until: Option<Instant>,
+    /// Where source packets go on, if the answers to a question amid them say so.
+    interrupted: Option<(u8, u16)>,
     sent: Sent,
 }
 
@@ -133,6 +135,7 @@ impl Sender {
             works_since: None,
             probes: Probes::new(now),
             stops_until: None,
+            interrupted: None,
             sent: Sent::default(),
         }
     }

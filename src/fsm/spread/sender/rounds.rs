@@ -30,7 +30,16 @@ impl Sender {
     /// Takes a host's answer. One of another section or round comes too late and says nothing new.
     pub fn on_report(&mut self, from: NodeId, report: &Report) {
         let is_of_section = (report.transmission, report.section) == (self.what.id, self.section);
+        // Of one with a higher number the host takes leave.
+        let goes_first = report.other != 0 && report.other < self.what.id;
         if is_of_section && self.probes.on_report(&self.what, report) {
+            if let Phase::Source { block, number } = self.phase
+                && goes_first
+            {
+                // All are asked what they take part in. If it is this one, it goes on.
+                self.interrupted = Some((block, number));
+                self.phase = Phase::Ask;
+            }
             return;
         }
         let is_asked = matches!(self.phase, Phase::Listen { .. })
@@ -40,8 +49,6 @@ impl Sender {
             return;
         }
         if report.other != 0 {
-            // Of one with a higher number the host takes leave.
-            let goes_first = report.other < self.what.id;
             self.answers.busy = self.answers.busy.saturating_add(u32::from(goes_first));
             return;
         }
@@ -66,6 +73,7 @@ impl Sender {
     pub(super) fn on_round(&mut self, now: Instant) {
         let answers = self.answers;
         self.last_answers = answers;
+        let interrupted = self.interrupted.take();
         if answers.busy > 0 {
             let since = *self.waits_since.get_or_insert(now);
             self.silent = 0;
@@ -78,6 +86,10 @@ impl Sender {
             return;
         }
         self.waits_since = None;
+        if let Some((block, number)) = interrupted {
+            self.phase = Phase::Source { block, number };
+            return;
+        }
         let answered = answers.hosts.saturating_add(answers.out);
         self.most_answered = self.most_answered.max(answered);
         if !self.is_wanted && answers.hosts > 0 {
