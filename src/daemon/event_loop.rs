@@ -284,7 +284,7 @@ impl Daemon<'_> {
                     self.pinged.on_pong(sender, pong, way);
                 }
                 if let Message::SpreadReport(report) = message {
-                    self.pass_lacks(sender, report);
+                    self.pass_lacks(now, sender, report);
                 }
                 self.node.on_message(now, peer, &received, &mut self.actions);
                 self.node.on_way(&received, way);

@@ -82,6 +82,16 @@ impl Pacing {
         Duration::from_millis(last.since(now).as_millis().saturating_add(self.window(0).as_millis()))
     }
 
+    /// How many hosts may answer a question to all, where so many are known: as many as fit, until all that are up
+    /// have been counted.
+    #[must_use]
+    pub fn may_answer(&self, now: Instant, hosts: usize) -> usize {
+        if self.is_settled(now) {
+            return hosts;
+        }
+        usize::try_from(self.window(hosts).as_millis()).unwrap_or(usize::MAX).max(hosts)
+    }
+
     fn window(&self, hosts: usize) -> Duration {
         // A quarter more than were counted, for hosts that are new.
         let counted = hosts.saturating_add(hosts / 4);

@@ -85,7 +85,7 @@ impl Daemon<'_> {
     pub(in super::super) fn start_spread(&mut self, now: Instant, file: &SpreadFile) {
         let ring = &self.codec.identity().ring;
         let slot = ring.send_slot();
-        let hosts = self.node.controller.as_ref().map_or(0, |controller| controller.hosts().len());
+        let hosts = self.node.controller.as_ref().map_or(0, |controller| controller.may_answer(now));
         let job = SpreadJob {
             transmission: self.node.random.next_u64(),
             id: file.id.clone(),
@@ -164,8 +164,8 @@ impl Daemon<'_> {
     }
 
     /// Passes a host's answer on to the worker that sends.
-    pub(in super::super) fn pass_lacks(&mut self, from: NodeId, report: &SpreadReport) {
-        let hosts = self.node.controller.as_ref().map_or(0, |controller| controller.hosts().len());
+    pub(in super::super) fn pass_lacks(&mut self, now: Instant, from: NodeId, report: &SpreadReport) {
+        let hosts = self.node.controller.as_ref().map_or(0, |controller| controller.may_answer(now));
         let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
         self.workers.tell(WorkerKind::Spread, &SpreadInput::Lacks(from, report.clone(), hosts));
     }

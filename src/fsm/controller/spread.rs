@@ -76,6 +76,13 @@ impl Controller<'_> {
         (self.spreads.current.as_ref(), self.spreads.waiting.len())
     }
 
+    /// How many hosts may answer an offer: one that has just started knows few of them, and would ask all to answer
+    /// at once.
+    #[must_use]
+    pub fn may_answer(&self, now: Instant) -> usize {
+        self.pacing.may_answer(now, self.hosts.len())
+    }
+
     /// Sends a patch's file to all hosts, after those that wait. One that waits already stays where it is.
     ///
     /// # Errors

@@ -24,6 +24,16 @@ impl Trace {
     }
 }
 
+/// Before it has counted its hosts, all that fit may answer: else 1,000 of them would within 20 ms.
+#[test]
+fn one_that_has_just_started_gives_all_hosts_time_to_answer() {
+    let mut trace = Trace::start(&[entry("A")], 1_000);
+    trace.hears(5, 4, ack(&[]));
+    assert_eq!(trace.controller.may_answer(at(5)), 1_000);
+    trace.runs(SETTLED);
+    assert_eq!(trace.controller.may_answer(at(SETTLED)), 1);
+}
+
 #[test]
 fn files_are_sent_one_after_the_other() {
     let mut trace = settled(&[4], CONFIG);
