@@ -23,7 +23,7 @@
 //! run's log; `make sim SEED=n` repeats it. Environment variables: `SEED`, the first seed;
 //! `SEEDS`, how many; `NODES`, how many machines instead of the seed's choice, the first of
 //! them controllers; `LOG=1` prints the whole log. [`losses`] is another simulation, of when a node
-//! is lost; `HOURS` says how long.
+//! is lost; `HOURS` says how long. [`crowd`] is a third, of one transmission to 1,000 hosts.
 
 mod absence;
 mod awaited;
@@ -32,6 +32,7 @@ mod calm;
 mod chaos;
 mod check;
 mod commands;
+mod crowd;
 mod dice;
 mod disk;
 mod installer;
