@@ -24,10 +24,19 @@ struct Asked {
     until: Instant,
     /// Source packets of the section that were sent before it.
     sent: u32,
+    /// Hosts that take part, and those that take none any more.
     hosts: u32,
+    out: u32,
     /// Those of them that hosts lack, all together.
     lost: u64,
     stops: bool,
+}
+
+impl Asked {
+    /// Those of so many hosts that take part.
+    const fn of(&self, hosts: u32) -> u32 {
+        hosts.saturating_sub(self.out)
+    }
 }
 
 /// The questions of one section.
@@ -75,7 +84,7 @@ impl Probes {
     /// It is asked. At a high rate the sender stops for it.
     pub fn ask(&mut self, now: Instant, round: u16, window: Duration, is_fast: bool) {
         let (sent, until, stops) = (self.sent, now + window + GRACE, is_fast && window <= STOPS_FOR);
-        self.asked = Some(Asked { round, until, sent, hosts: 0, lost: 0, stops });
+        self.asked = Some(Asked { round, until, sent, hosts: 0, out: 0, lost: 0, stops });
         self.at = now + window + window.max(APART);
     }
 
@@ -87,22 +96,32 @@ impl Probes {
         let missing = report.missing.iter().map(|missing| u32::from(*missing)).fold(0, u32::saturating_add);
         let to_come = what.section_packets(u64::from(report.section)).saturating_sub(asked.sent);
         asked.hosts = asked.hosts.saturating_add(u32::from(!report.is_out));
+        asked.out = asked.out.saturating_add(u32::from(report.is_out));
         asked.lost = asked.lost.saturating_add(u64::from(missing.saturating_sub(to_come)));
         true
     }
 
-    /// Until when the sender stops; `None` if it goes on.
+    /// Whether all of so many hosts have answered that they take no part any more.
+    #[must_use]
+    pub fn are_all_out(&self, hosts: u32) -> bool {
+        self.asked.is_some_and(|asked| asked.out > 0 && asked.out >= hosts)
+    }
+
+    /// Until when the sender stops; `None` if it goes on. So many hosts may answer.
     #[must_use]
     pub fn stops_until(&self, now: Instant, hosts: u32) -> Option<Instant> {
-        let asked = self.asked.filter(|asked| asked.stops && now < asked.until && asked.hosts < hosts)?;
+        let asked =
+            self.asked.filter(|asked| asked.stops && now < asked.until && asked.hosts < asked.of(hosts))?;
         Some(asked.until)
     }
 
     /// The loss since the question before, of a thousand packets, once that is known. So many hosts may answer.
     pub fn loss(&mut self, now: Instant, hosts: u32) -> Option<u32> {
-        let Asked { sent, hosts: answered, lost, .. } =
-            self.asked.take_if(|asked| now >= asked.until || (asked.stops && asked.hosts >= hosts))?;
-        if answered.saturating_mul(2) < hosts {
+        let asked = self
+            .asked
+            .take_if(|asked| now >= asked.until || (asked.stops && asked.hosts >= asked.of(hosts)))?;
+        let Asked { sent, hosts: answered, lost, .. } = asked;
+        if answered.saturating_mul(2) < asked.of(hosts) {
             // Most are too busy to answer, or out of reach.
             self.counted = (sent, self.counted.1);
             return Some(UNANSWERED);

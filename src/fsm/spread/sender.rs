@@ -78,8 +78,7 @@ pub struct Sender {
     repairs: Repairs,
     answers: Answers,
     last_answers: Answers,
-    /// The most hosts that answered in one round and took part; those that took no part counted, too.
-    most_hosts: u32,
+    /// The most hosts that answered in one round, those that take no part counted too.
     most_answered: u32,
     /// How many may answer.
     known_hosts: u32,
@@ -121,7 +120,6 @@ impl Sender {
             repairs,
             answers: Answers::default(),
             last_answers: Answers::default(),
-            most_hosts: 0,
             most_answered: 0,
             known_hosts: 0,
             passes: 0,
@@ -240,13 +238,13 @@ impl Sender {
                         };
                         continue;
                     }
-                    if let Some(loss) = self.probes.loss(now, self.most_hosts) {
+                    if let Some(loss) = self.probes.loss(now, self.most_answered) {
                         self.pace.learn(loss);
                     }
                     if self.probes.is_due(now) {
                         return Some(self.probe(now, window(hosts)));
                     }
-                    self.stops_until = self.probes.stops_until(now, self.most_hosts);
+                    self.stops_until = self.probes.stops_until(now, self.most_answered);
                     if self.stops_until.is_some() {
                         return None;
                     }

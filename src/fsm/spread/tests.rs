@@ -487,8 +487,9 @@ fn a_host_without_room_says_so_and_is_not_waited_for() {
 /// None of them is waited for, and none is said to lack nothing.
 #[test]
 fn where_no_host_takes_part_any_more_it_ends_at_once() {
-    for turns in [3, 40] {
+    for (turns, rate) in [(3, RATE), (40, RATE), (200, 50_000)] {
         let mut play = Play::new(4 * MIB, 2, 0, false);
+        play.sender = Sender::new(play.now, play.file.what.clone(), rate);
         let (mut turn, mut left) = (0, None);
         while play.turn() {
             turn += 1;

@@ -34,7 +34,7 @@ impl Sender {
         let goes_first = report.other != 0 && report.other < self.what.id;
         if is_of_section && self.probes.on_report(&self.what, report) {
             if let Phase::Source { block, number } = self.phase
-                && goes_first
+                && (goes_first || self.probes.are_all_out(self.most_answered))
             {
                 // All are asked what they take part in. If it is this one, it goes on.
                 self.interrupted = Some((block, number));
@@ -73,8 +73,8 @@ impl Sender {
     pub(super) fn on_round(&mut self, now: Instant) {
         let answers = self.answers;
         self.last_answers = answers;
-        let interrupted = self.interrupted.take();
         if answers.busy > 0 {
+            self.interrupted = None;
             let since = *self.waits_since.get_or_insert(now);
             self.silent = 0;
             // What hosts have of the section is known only then.
@@ -86,7 +86,10 @@ impl Sender {
             return;
         }
         self.waits_since = None;
-        if let Some((block, number)) = interrupted {
+        if answers.hosts > 0
+            && let Some((block, number)) = self.interrupted.take()
+        {
+            self.silent = 0;
             self.phase = Phase::Source { block, number };
             return;
         }
@@ -95,7 +98,6 @@ impl Sender {
         if !self.is_wanted && answers.hosts > 0 {
             // The question was whether anybody wants it.
             (self.is_wanted, self.silent) = (true, 0);
-            self.most_hosts = answers.hosts;
         }
         if self.skips && answers.hosts > answers.complete {
             (self.skips, self.passes) = (false, 0);
@@ -117,13 +119,15 @@ impl Sender {
         }
         if answers.hosts == 0 {
             self.silent = self.silent.saturating_add(1);
-            self.phase = match self.is_wanted {
-                // All that answer fetch it.
-                _ if answers.out > 0 && answered >= self.all_hosts() => Phase::Ended(Ending::Most),
-                false if self.silent >= SILENT_ROUNDS.0 && answers.out > 0 => Phase::Ended(Ending::Most),
-                false if self.silent >= SILENT_ROUNDS.0 => Phase::Ended(Ending::Nobody),
-                true if self.silent >= SILENT_ROUNDS.1 => Phase::Ended(Ending::Silent),
-                _ => Phase::Ask,
+            // Those that answer, and take no part, fetch it.
+            let are_out = answers.out > 0;
+            let rounds = if self.is_wanted && !are_out { SILENT_ROUNDS.1 } else { SILENT_ROUNDS.0 };
+            let is_over = self.silent >= rounds || (are_out && answered >= self.all_hosts());
+            self.phase = match (is_over, are_out, self.is_wanted) {
+                (false, ..) => Phase::Ask,
+                (true, true, _) => Phase::Ended(Ending::Most),
+                (true, false, true) => Phase::Ended(Ending::Silent),
+                (true, false, false) => Phase::Ended(Ending::Nobody),
             };
             return;
         }
@@ -133,7 +137,6 @@ impl Sender {
         let is_few = lacking <= FEW && self.passes >= ROUNDS;
         if has_needs && !is_few {
             self.quiet = 0;
-            self.most_hosts = self.most_hosts.max(answers.hosts);
             self.phase = Phase::Again;
             return;
         }
@@ -153,7 +156,6 @@ impl Sender {
         }
         // Those that no repair helps have answered; others may have missed the question.
         let is_known = answered >= self.all_hosts();
-        self.most_hosts = self.most_hosts.max(answers.hosts);
         self.quiet = self.quiet.saturating_add(1);
         let rounds = if self.is_last_section() && self.is_wanted { QUIET_ROUNDS.1 } else { QUIET_ROUNDS.0 };
         if !is_known && self.quiet < rounds {
