@@ -190,6 +190,11 @@ impl<'a> Controller<'a> {
         message: &Message,
         actions: &mut Actions,
     ) {
+        if let Message::SpreadReport(_) = message {
+            // For the worker that sends. Of a host that is known, it says that it is up.
+            let Some(host) = self.hosts.get_mut(from) else { return };
+            host.on_heard(now, peer, &self.timers.request);
+        }
         let is_bound = self.unheard_peers.take(message.msgtype().sender(), peer);
         match message {
             Message::HelloAgentAck(ack) => self.on_ack(now, from, peer, ack, actions),

@@ -4,7 +4,7 @@ use super::*;
 use crate::fsm::presence::Presence;
 use crate::fsm::topology::PeerEvent;
 use crate::repo::rollout::Rollout;
-use crate::wire::messages::Hello;
+use crate::wire::messages::{Hello, SpreadReport};
 
 fn tipc(node: u32) -> Peer {
     Peer::Tipc { node, port: 1_000 + node }
@@ -75,6 +75,28 @@ fn a_withdrawn_host_is_lost_at_once_and_back_with_its_next_ack() {
     trace.reports(50, PeerEvent::Withdrawn(Role::Agent, tipc(5)));
     assert!(!trace.is_lost(60, 5));
     assert_eq!(trace.host(5).presence, Presence::Bound);
+}
+
+/// An answer to an offer says that a known host is up. One that is not known stays to be heard: its ack makes it so.
+#[test]
+fn an_answer_to_an_offer_says_that_a_host_is_up() {
+    let mut trace = Trace::start(&[], 4);
+    let answers = |trace: &mut Trace, now: u64, node: u32| {
+        let missing = heapless::Vec::new();
+        let report = SpreadReport { transmission: 1, section: 0, round: 1, is_out: false, other: 0, missing };
+        let (from, message) = (NodeId(node.into()), Message::SpreadReport(report));
+        trace.controller.on_message(at(now), from, tipc(node), &message, &mut trace.actions);
+    };
+    trace.hears_at(10, 5, ack(&[]));
+    trace.reports(20, PeerEvent::Withdrawn(Role::Agent, tipc(5)));
+    assert!(trace.is_lost(20, 5));
+    answers(&mut trace, 30, 5);
+    assert!(!trace.is_lost(30, 5));
+    trace.reports(40, PeerEvent::Published(Role::Agent, tipc(6)));
+    answers(&mut trace, 50, 6);
+    assert_eq!(trace.strangers(), [tipc(6)]);
+    trace.hears_at(60, 6, ack(&[]));
+    assert_eq!(trace.host(6).presence, Presence::Bound);
 }
 
 #[test]
