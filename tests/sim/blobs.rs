@@ -10,8 +10,9 @@ use crate::sessions::Link;
 use crate::worker::{Job, WorkerStep};
 use crate::world::World;
 
-/// The most bytes of a file that arrive in one step.
+/// The most bytes of a file that arrive in one step: so many, or a part of a larger file.
 const PIECE_BYTES: u64 = 9;
+const PIECES: u64 = 8;
 
 impl World {
     pub fn start_blobs(&mut self, machine: usize, node: NodeId) {
@@ -59,7 +60,8 @@ impl World {
         if bytes.len() >= content.len() {
             return self.prepend_steps(machine, id, [WorkerStep::BlobCheck(hash)]);
         }
-        let piece = self.dice.between(1, PIECE_BYTES) as usize;
+        let most = PIECE_BYTES.max(content.len() as u64 / PIECES);
+        let piece = self.dice.between(1, most) as usize;
         let end = content.len().min(bytes.len() + piece);
         bytes.extend_from_slice(&content[bytes.len()..end]);
         self.machines[machine].disk.write(&path, bytes);

@@ -40,6 +40,9 @@ impl World {
             let back = self.dice.between(50, TOPOLOGY_LOST_MOST_MS);
             self.lose_topology(machine, back);
         }
+        if self.spread.is_some() && self.dice.chance(400) {
+            (0..3).for_each(|_| self.inject(machine));
+        }
         match self.dice.between(0, 99) {
             0..35 => self.crash(machine, false),
             35..55 => self.crash(machine, true),
@@ -77,9 +80,11 @@ impl World {
             return false;
         }
         self.note(format_args!("{machine} {}", if with_power { "loses power" } else { "is killed" }));
+        self.transmissions.on_machine_end(machine, self.now);
         if with_power {
             self.machines[machine].disk.cut_power(&mut self.dice);
             self.on_durable(machine);
+            self.check_kept(machine);
         }
         self.on_unbound(machine, with_power);
         true

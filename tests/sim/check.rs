@@ -13,17 +13,18 @@ use thimble::wire::header::Header;
 use thimble::wire::install::{LastInstall, Outcome};
 use thimble::wire::messages::{AgentState, Hello, HelloAgentAck, Message, RequestState, SyncReq};
 
+use crate::disk::Bytes;
 use crate::installer::Journal;
 use crate::machine::short;
 use crate::repository::{MapFile, blob};
-use crate::worker::{digest_of, files};
+use crate::worker::{Job, Worker, digest_of, files};
 use crate::world::World;
 
 /// What has really happened, which no node of the cluster knows completely.
 #[derive(Default)]
 pub struct Truth {
     /// Every patch's content, by its hash.
-    pub contents: BTreeMap<Hash, Vec<u8>>,
+    pub contents: BTreeMap<Hash, Bytes>,
     /// Incarnations that machines have used.
     incarnations: BTreeSet<(usize, u64)>,
     /// Requests whose installs have durably begun, and durably succeeded.
@@ -136,6 +137,7 @@ impl World {
                     map.iter_by_id().map(|(_, entry)| entry.clone()).collect(),
                 );
             }
+            Message::SpreadReport(report) => self.check_lacks(machine, report),
             Message::SyncComplete(done) => {
                 if let To::Node(to, _) = to {
                     let file = &self.machines[machine].map;
@@ -252,8 +254,14 @@ impl World {
     pub fn check_settled(&self) {
         for machine in &self.machines {
             let process = machine.process.as_ref().expect("calm");
-            assert!(process.workers.is_empty(), "{}: a worker is left", machine.index);
+            // One that lacks a key asks for files again and again.
+            let is_in_vain = |worker: &Worker| machine.lacks_key && matches!(worker.job, Job::Blobs(_));
+            assert!(process.workers.iter().all(is_in_vain), "{}: a worker is left", machine.index);
             assert!(process.sessions.is_empty(), "{}: a session is left", machine.index);
+            assert!(process.sending.is_none(), "{}: it still sends", machine.index);
+            assert!(process.receiving.is_none(), "{}: it still receives", machine.index);
+            let receives = process.node.agent.as_ref().and_then(|agent| agent.receives());
+            assert_eq!(receives, None, "{}: no worker receives it", machine.index);
         }
         for controller in self.controllers() {
             self.check_hosts(controller);

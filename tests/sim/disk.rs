@@ -6,21 +6,27 @@
 //! systems do at their worst. A renamed file whose bytes were never synced may
 //! so be found empty.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde::{Serialize, de::DeserializeOwned};
+use thimble::types::Hash;
 
 use crate::dice::Dice;
 
 #[derive(Clone)]
 enum Change {
-    Write(String, Vec<u8>),
+    Write(String, Bytes),
     Rename(String, String),
     Remove(String),
 }
 
+/// The bytes of a file, shared by all that have it.
+pub type Bytes = Rc<[u8]>;
+
 /// The content of a disk: names and bytes.
-pub type Files = BTreeMap<String, Vec<u8>>;
+pub type Files = BTreeMap<String, Bytes>;
 
 /// The disk of one machine.
 #[derive(Default)]
@@ -31,18 +37,23 @@ pub struct Disk {
     live: Files,
     /// Changes that are not durable, in order.
     pending: Vec<Change>,
+    /// The hashes of large files, which are asked for often.
+    hashed: RefCell<Vec<(Bytes, Hash)>>,
 }
+
+/// Larger files are hashed once.
+const LARGE_BYTES: usize = 64 * 1024;
 
 impl From<Files> for Disk {
     /// A disk restored from a backup, or an empty one.
     fn from(files: Files) -> Self {
-        Self { durable: files.clone(), live: files, pending: Vec::new() }
+        Self { durable: files.clone(), live: files, ..Self::default() }
     }
 }
 
 impl Disk {
-    pub fn write(&mut self, file: &str, bytes: Vec<u8>) {
-        self.change(Change::Write(file.to_string(), bytes));
+    pub fn write(&mut self, file: &str, bytes: impl Into<Bytes>) {
+        self.change(Change::Write(file.to_string(), bytes.into()));
     }
 
     pub fn rename(&mut self, from: &str, to: &str) {
@@ -84,8 +95,8 @@ impl Disk {
                 Change::Write(file, bytes) => match dice.between(0, 2) {
                     0 => {}
                     1 => {
-                        let torn = bytes[..dice.index(bytes.len() + 1)].to_vec();
-                        apply(&mut self.durable, &Change::Write(file, torn));
+                        let torn = &bytes[..dice.index(bytes.len() + 1)];
+                        apply(&mut self.durable, &Change::Write(file, torn.into()));
                     }
                     _ => apply(&mut self.durable, &Change::Write(file, bytes)),
                 },
@@ -109,13 +120,31 @@ impl Disk {
     }
 
     pub fn read(&self, file: &str) -> Option<&[u8]> {
-        self.live.get(file).map(Vec::as_slice)
+        self.live.get(file).map(AsRef::as_ref)
     }
 
     /// Files below a folder: their names in it, and their bytes.
     pub fn folder<'d>(&'d self, folder: &'d str) -> impl Iterator<Item = (&'d str, &'d [u8])> {
         let files = self.live.iter();
-        files.filter_map(move |(file, bytes)| Some((file.strip_prefix(folder)?, bytes.as_slice())))
+        files.filter_map(move |(file, bytes)| Some((file.strip_prefix(folder)?, bytes.as_ref())))
+    }
+
+    /// Files below a folder: their names in it, and their hashes.
+    pub fn hashes<'d>(&'d self, folder: &'d str) -> impl Iterator<Item = (&'d str, Hash)> {
+        let files = self.live.iter();
+        files.filter_map(move |(file, bytes)| Some((file.strip_prefix(folder)?, self.hash(bytes))))
+    }
+
+    fn hash(&self, bytes: &Bytes) -> Hash {
+        let mut hashed = self.hashed.borrow_mut();
+        if let Some((_, hash)) = hashed.iter().find(|(known, _)| Rc::ptr_eq(known, bytes)) {
+            return *hash;
+        }
+        let hash = Hash(*blake3::hash(bytes).as_bytes());
+        if bytes.len() >= LARGE_BYTES {
+            hashed.push((Rc::clone(bytes), hash));
+        }
+        hash
     }
 
     /// Reads what [`encode`] wrote; `None` where there is no such file.
@@ -151,7 +180,7 @@ fn apply(files: &mut Files, change: &Change) {
         }
         Change::Rename(from, to) => {
             // Its name is there, its bytes are not: an empty file.
-            let bytes = files.remove(from).unwrap_or_default();
+            let bytes = files.remove(from).unwrap_or_else(|| [].into());
             files.insert(to.clone(), bytes);
         }
         Change::Remove(file) => {

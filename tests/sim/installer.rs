@@ -100,11 +100,12 @@ impl World {
         if !manifest.values().all(|hash| server.has(&blob(hash))) {
             return self.replace_steps(machine, id, refused("the controller does not have the patch file"));
         }
-        let steps = [
-            WorkerStep::Progress(Step::Fetching, 10),
-            WorkerStep::Progress(Step::Verifying, 40),
-            WorkerStep::Begin(install, manifest),
-        ];
+        let old = self.journal(machine).set();
+        let new: Vec<Hash> =
+            manifest.values().filter(|hash| !old.values().any(|had| had == *hash)).copied().collect();
+        let uncached = self.fetch_files(machine, &new);
+        let steps = [WorkerStep::Progress(Step::Fetching, 10), WorkerStep::Progress(Step::Verifying, 40)];
+        let steps = steps.into_iter().chain(uncached).chain([WorkerStep::Begin(install, manifest)]);
         self.prepend_steps(machine, id, steps);
     }
 

@@ -26,8 +26,10 @@ use thimble::wire::replay::ReplayGuard;
 
 use crate::dice::Dice;
 use crate::disk::{Disk, Files, encode};
+use crate::receive::Receiving;
 use crate::repository::MapFile;
 use crate::sessions::Link;
+use crate::spread::Sending;
 use crate::worker::Worker;
 
 const SECRET: Key = Key([7; 32]);
@@ -69,6 +71,8 @@ pub struct Machine {
     pub backups: Vec<Files>,
     /// It lacks the key that some patches are signed with.
     pub lacks_key: bool,
+    /// It has room for files that are sent to all hosts.
+    pub has_room: bool,
     /// The clock was set when the disk was restored.
     pub has_clock: bool,
     pub process: Option<Process>,
@@ -92,6 +96,10 @@ pub struct Process {
     /// Sessions that are ready for a worker.
     pub ready: Vec<(NodeId, Purpose, Link)>,
     pub workers: Vec<Worker>,
+    /// Controller: the worker that sends a file to all hosts.
+    pub sending: Option<Sending>,
+    /// Agent: the worker that receives one.
+    pub receiving: Option<Receiving>,
     /// Controller: the worker that holds the lock of the repository.
     pub lock: Option<u64>,
     /// Controller: the whole map on the disk is in memory.
@@ -144,6 +152,7 @@ impl Machine {
             map: MapFile::default(),
             backups: Vec::new(),
             lacks_key: false,
+            has_room: dice.chance(900),
             has_clock: false,
             process: None,
             starts: 0,
@@ -188,6 +197,8 @@ impl Machine {
             sessions: Vec::new(),
             ready: Vec::new(),
             workers: Vec::new(),
+            sending: None,
+            receiving: None,
             lock: None,
             is_loaded: false,
             floor_told: 0,

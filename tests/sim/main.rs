@@ -7,7 +7,9 @@
 //! not synced ([`disk`]), and that are restored from a backup or emptied ([`chaos`]);
 //! workers that take time and die at any step ([`worker`]); sets with which a host loses its
 //! network ([`awaited`]); random commands of operators
-//! at every controller ([`operator`]); and recorded install requests that are sent again.
+//! at every controller ([`operator`]); recorded install requests that are sent again; files that
+//! are sent to all hosts at once ([`spread`], [`receive`], [`kept`]), with false packets amid the
+//! true ones.
 //! Odd seeds use TIPC: there each start has another address, and a topology service,
 //! which is lost at times, reports which sockets are bound ([`topology`]).
 //!
@@ -16,7 +18,8 @@
 //! [`ledger`], the presence of nodes by [`topology`]. In the calm phase ([`calm`]), without
 //! losses and crashes, the cluster must converge: all controllers have one map, every host
 //! that is asked becomes current at each of them, every request has its real outcome, a
-//! node that goes away is known to be gone ([`absence`]), a purge drops the tombstones, and
+//! node that goes away is known to be gone ([`absence`]), a file that is sent to all hosts is
+//! installed from what they keep ([`transmit`]), a purge drops the tombstones, and
 //! afterwards no controller sends more than necessary.
 //!
 //! The seed determines the run completely. A failure prints it, with the last lines of the
@@ -36,16 +39,21 @@ mod crowd;
 mod dice;
 mod disk;
 mod installer;
+mod kept;
 mod ledger;
 mod losses;
 mod machine;
 mod network;
 mod operator;
 mod pull;
+mod receive;
 mod repository;
 mod sessions;
+mod spread;
 mod topology;
 mod traffic;
+mod transmissions;
+mod transmit;
 mod worker;
 mod world;
 
@@ -54,7 +62,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use world::World;
 
 /// How many seeds a test run simulates.
-const SEEDS: u64 = 10;
+const SEEDS: u64 = 20;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;

@@ -1,11 +1,13 @@
 //! Operators: random commands at any controller, at any time.
 
+use thimble::coding::proof::BLOCK_BYTES;
 use thimble::repo::entry::{Entry, EntryMeta, EntryState, Stamp};
 use thimble::repo::rollout::RolloutState;
 use thimble::types::{Hash, NodeId, PatchId};
 
 use crate::commands::Command;
 use crate::machine::name;
+use crate::spread::LEAST_BYTES;
 use crate::world::{Event, World};
 
 pub const WILD_MS: u64 = 60_000;
@@ -29,6 +31,9 @@ impl World {
         }
         let controllers = self.controllers();
         let at = controllers[self.dice.index(controllers.len())];
+        if self.spread.is_some() && self.dice.chance(200) {
+            self.spread_command(at);
+        }
         match self.dice.between(0, 99) {
             0..25 => {
                 let entry = self.patch();
@@ -103,7 +108,12 @@ impl World {
     /// A patch to upload: a new id, or one that may exist with the same or other content.
     fn patch(&mut self) -> Entry {
         let number = self.dice.between(0, PATCHES - 1);
-        let content = format!("patch {number}, made {}", self.dice.between(0, 1)).into_bytes();
+        let mut content = format!("patch {number}, made {}", self.dice.between(0, 1)).into_bytes();
+        // Some are sent to all hosts: of some packets, and one of two blocks.
+        if number.is_multiple_of(3) {
+            let size = if number == 9 { BLOCK_BYTES + 2_500 } else { LEAST_BYTES + (number + 4) * 2_000 };
+            content.resize(size as usize, 7);
+        }
         let lower: Vec<PatchId> = (0..number).map(|lower| name(&format!("P-{lower}"))).collect();
         let mut requires = if self.dice.chance(400) { self.dice.some(&lower) } else { Vec::new() };
         requires.truncate(2);
@@ -124,7 +134,7 @@ impl World {
     pub fn offer(&mut self, id: &str, content: Vec<u8>, meta: EntryMeta) -> Entry {
         let hash = Hash(*blake3::hash(&content).as_bytes());
         let size_bytes = content.len() as u64;
-        self.truth.contents.insert(hash, content);
+        self.truth.contents.insert(hash, content.into());
         Entry { id: name(id), hash, size_bytes, state: EntryState::Available, stamp: Stamp::default(), meta }
     }
 }

@@ -14,7 +14,7 @@ use thimble::wire::install::Step;
 
 use crate::awaited::Awaits;
 use crate::commands::Command;
-use crate::disk::Disk;
+use crate::disk::{Bytes, Disk};
 use crate::pull::Incoming;
 use crate::sessions::Link;
 use crate::world::{Event, World};
@@ -28,9 +28,7 @@ pub fn digest_of(set: &Set) -> Digest {
 
 /// The patches installed on a disk, by its files alone.
 pub fn files(disk: &Disk) -> Set {
-    disk.folder("root/")
-        .map(|(name, bytes)| (crate::machine::name(name), Hash(*blake3::hash(bytes).as_bytes())))
-        .collect()
+    disk.hashes("root/").map(|(name, hash)| (crate::machine::name(name), hash)).collect()
 }
 
 /// A worker process.
@@ -81,7 +79,7 @@ impl Job {
 /// A step of a worker.
 pub enum WorkerStep {
     // --- on the disk ---
-    Write(String, Vec<u8>),
+    Write(String, Bytes),
     Sync(String),
     Rename(String, String),
     Remove(String),
@@ -94,6 +92,8 @@ pub enum WorkerStep {
     Check,
     /// Over the session to this machine.
     Fetch(InstallRequest, Link),
+    /// What was kept of a file that was sent to all hosts is verified, and goes.
+    Uncache(Hash),
     Begin(InstallRequest, Set),
     /// The journal records the begin; the install must not have begun before.
     Begun(RequestId),
@@ -135,7 +135,7 @@ pub enum WorkerStep {
 pub fn replace(file: &str, bytes: Vec<u8>) -> [WorkerStep; 4] {
     let (file, new) = (file.to_string(), format!("{file}.new"));
     [
-        WorkerStep::Write(new.clone(), bytes),
+        WorkerStep::Write(new.clone(), bytes.into()),
         WorkerStep::Sync(new.clone()),
         WorkerStep::Rename(new, file),
         WorkerStep::SyncAll,
@@ -254,6 +254,7 @@ impl World {
             }
             WorkerStep::Check => self.check_host(machine, id),
             WorkerStep::Fetch(install, link) => self.fetch(machine, id, install, link),
+            WorkerStep::Uncache(hash) => self.uncache(machine, &hash),
             WorkerStep::Begin(install, new) => self.begin(machine, id, install, new),
             WorkerStep::Begun(request) => self.truth.on_begun(machine, request),
             WorkerStep::Health(install, old, new) => self.health(machine, id, install, &old, &new),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use thimble::fsm::actions::{Action, Peer, To};
+use thimble::fsm::controller::spread::SpreadConfig;
 use thimble::limits::DATAGRAM_BYTES;
 use thimble::time::Instant;
 use thimble::types::NodeId;
@@ -19,8 +20,10 @@ use crate::ledger::Ledger;
 use crate::machine::{Machine, Process, machine_at};
 use crate::network::Network;
 use crate::sessions::SessionStep;
+use crate::spread::Packet;
 use crate::topology::Topology;
 use crate::traffic::Traffic;
+use crate::transmissions::Transmissions;
 
 /// More wakes of one process in one millisecond than this count as an endless loop.
 const WAKES_MOST: u32 = 20;
@@ -60,6 +63,19 @@ pub enum Event {
         start: u32,
         id: u64,
     },
+    /// The worker that sends a file to all hosts, or the one that receives it, has something to do.
+    Spread {
+        machine: usize,
+        start: u32,
+        wake: u64,
+    },
+    Receive {
+        machine: usize,
+        start: u32,
+        wake: u64,
+    },
+    /// A packet of such a file arrives.
+    Packet(Packet),
     Restart {
         machine: usize,
     },
@@ -122,6 +138,9 @@ pub struct World {
     pub truth: Truth,
     pub ledger: Ledger,
     pub traffic: Traffic,
+    /// What the configuration of all says of files that are sent to all hosts, if the network carries that.
+    pub spread: Option<SpreadConfig>,
+    pub transmissions: Transmissions,
     /// Recorded install requests: from, to, bytes.
     pub recorded: Vec<(usize, usize, Vec<u8>)>,
     /// How many hosts may install at once, while that is checked.
@@ -150,6 +169,7 @@ impl World {
             machines[dice.between(1, controllers - 1) as usize].lacks_key = true;
         }
         let weather = Weather::new(&mut dice);
+        let spread = Self::spread_config(&mut dice);
         let is_loud = std::env::var("LOG").is_ok_and(|value| value == "1");
         let log = Log { lines: VecDeque::new(), hasher: blake3::Hasher::new(), is_loud };
         Self {
@@ -164,6 +184,8 @@ impl World {
             truth: Truth::default(),
             ledger: Ledger::default(),
             traffic: Traffic::default(),
+            spread,
+            transmissions: Transmissions::default(),
             recorded: Vec::new(),
             rollout_most: None,
             log,
@@ -211,6 +233,13 @@ impl World {
             Event::Worker { machine, start, id } if self.machines[machine].is_alive(start) => {
                 self.on_worker(machine, id);
             }
+            Event::Spread { machine, start, wake } if self.machines[machine].is_alive(start) => {
+                self.on_spread(machine, wake);
+            }
+            Event::Receive { machine, start, wake } if self.machines[machine].is_alive(start) => {
+                self.on_receive(machine, wake);
+            }
+            Event::Packet(packet) => self.on_packet(&packet),
             Event::TopologyReport { machine, start } if self.machines[machine].is_alive(start) => {
                 self.on_topology_report(machine)
             }
@@ -220,6 +249,7 @@ impl World {
             // The process that waited for it is gone.
             Event::Wake { .. } | Event::Session { .. } | Event::Worker { .. } => {}
             Event::TopologyReport { .. } | Event::TopologyBack { .. } => {}
+            Event::Spread { .. } | Event::Receive { .. } => {}
             Event::Links => self.review(),
             Event::Restart { machine } => self.restart(machine),
             Event::Operator => self.on_operator(),
@@ -236,6 +266,7 @@ impl World {
         let incarnation = self.machines[machine].start(self.now, &mut self.dice, machines);
         self.note(format_args!("{machine} starts, incarnation {incarnation}"));
         self.truth.on_start(machine, incarnation);
+        self.configure_spread(machine);
         if self.machines[machine].roles.is_controller {
             self.start_load(machine);
         }
@@ -291,16 +322,15 @@ impl World {
             Action::StartPull(node) => self.start_pull(machine, node),
             Action::StartBlobs(node) => self.start_blobs(machine, node),
             Action::SettleRollout(to) => self.settle_rollout(machine, to),
-            // No configuration here has multicast for files.
-            Action::StartSpread(_)
-            | Action::StopSpread
-            | Action::StartReceiving(_)
-            | Action::PassOffer(_)
-            | Action::StopReceiving => unreachable!("{action:?}"),
+            Action::StartSpread(file) => self.start_spread(machine, &file),
+            Action::StopSpread => self.stop_spread(machine),
+            Action::StartReceiving(offer) => self.start_receiving(machine, &offer),
+            Action::PassOffer(offer) => self.pass_offer(machine, &offer),
+            Action::StopReceiving => self.stop_receiving(machine),
         }
     }
 
-    fn send(&mut self, machine: usize, to: To, message: &Message) {
+    pub fn send(&mut self, machine: usize, to: To, message: &Message) {
         self.traffic.on_sent(machine, message);
         self.check_sent(machine, to, message);
         let node = if let To::Node(node, _) = to { node } else { NodeId(0) };
@@ -370,6 +400,9 @@ impl World {
                     self.truth.on_accepted(to, start, bytes);
                 }
                 self.note(format_args!("{to} hears {} of {from}", message.msgtype().as_str()));
+                if let Message::SpreadReport(report) = message {
+                    self.pass_lacks(to, node, report);
+                }
                 self.touch(to, |process, now| {
                     process.node.on_message(now, source, &received, &mut process.actions);
                 });
