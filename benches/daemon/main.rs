@@ -47,6 +47,8 @@ mod patch;
 #[cfg(not(feature = "tipc"))]
 mod peers;
 mod process;
+#[cfg(feature = "tipc")]
+mod spread_tipc;
 #[cfg(not(feature = "tipc"))]
 mod start;
 #[path = "../../tests/support/mod.rs"]
@@ -77,7 +79,7 @@ const PARTS: [Part; 9] = [
 ];
 /// Over TIPC the kernel is another one, in a process: its times say nothing, but of losses.
 #[cfg(feature = "tipc")]
-const PARTS: [Part; 1] = [("deaths", deaths::measure)];
+const PARTS: [Part; 2] = [("deaths-tipc", deaths::measure), ("spread-tipc", spread_tipc::measure)];
 
 fn main() {
     if !sys::is_root() {

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 # PART:BENCH, in the order in which they run. What waits most is last.
 parts=(acks:daemon hellos:daemon instructions:daemon memory:daemon disk:daemon start:daemon known:daemon
     sync-small:sync sync-large:sync sync-many:sync spread:sync install:install install-one:install install-memory:install differences:install
-    deaths:daemon deaths-tipc:tipc idle:daemon)
+    spread-tipc:tipc deaths:daemon deaths-tipc:tipc idle:daemon)
 
 wanted=()
 for part in "${@:-all}"; do
@@ -65,7 +65,7 @@ for part in "${wanted[@]}"; do
     [[ $part != idle:* ]] || continue
     echo "-- ${part%:*} ($((SECONDS - began)) s)"
     case ${part#*:} in
-        tipc) tests/rig/bench_tipc.sh ;;
+        tipc) tests/rig/bench_tipc.sh "${part%:*}" ;;
         *) measure "${part#*:}" "${part%:*}" ;;
     esac || { echo "bench: the part ${part%:*} failed"; status=1; }
 done

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# bench_tipc.sh: the part `deaths` of the bench over TIPC, on a kernel of its own. Exit 0 where it is
+# bench_tipc.sh PART: a part of the bench over TIPC, on a kernel of its own. Exit 0 where it is
 # skipped: the table says so.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+part=$1
 skip() {
-    printf 'deaths-tipc\ttime until a loss is known, TIPC\t%sSKIPPED: %s\t-\t-\t-\t-\tmake bench PART=deaths-tipc\n' \
-        "$(printf -- '-\t%.0s' {1..10})" "$1" >>"${THIMBLE_FIGURES:-/dev/null}"
+    printf '%s\tover TIPC\t%sSKIPPED: %s\t-\t-\t-\t-\tmake bench PART=%s\n' \
+        "$part" "$(printf -- '-\t%.0s' {1..10})" "$1" "$part" >>"${THIMBLE_FIGURES:-/dev/null}"
     echo "SKIPPED: $1"
     exit 0
 }
@@ -17,4 +18,4 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo bench --no-run --bench daemon --no-default-features --features tipc,tools --target-dir target/tipc 2>&1 | tee "$log" >&2
 bench=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$log")
-THIMBLE_BIN=$binary UML_SECONDS=900 UML_MEMORY=1G tests/rig/uml.sh "$PWD/$bench" deaths
+THIMBLE_BIN=$binary UML_SECONDS=900 UML_MEMORY=1G tests/rig/uml.sh "$PWD/$bench" "$part"
