@@ -265,8 +265,9 @@ impl World {
             _ => Part::Source { block, number },
         };
         self.note(format_args!("{from} sends a false {part:?}"));
-        let content: Bytes =
-            vec![9; if matches!(part, Part::Proof { .. }) { 32 } else { PACKET_BYTES }].into();
+        let is_proof = matches!(part, Part::Proof { .. });
+        let length = if is_proof { 32 * what.cut.section_blocks(0) } else { PACKET_BYTES };
+        let content: Bytes = vec![9; length].into();
         self.carry(from, what.id, part, &content);
     }
 }

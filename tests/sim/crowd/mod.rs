@@ -173,7 +173,11 @@ impl Crowd {
 
     /// Somebody with the key of all agents sends a packet of this transmission that is not of the file.
     pub fn inject(&mut self, transmission: u64, part: Part) {
-        let packet = Packet { transmission, part, content: &[9; PACKET_BYTES] };
+        let length = match part {
+            Part::Proof { section } => 32 * self.file.cut.section_blocks(section.into()),
+            Part::Source { .. } | Part::Repair { .. } => PACKET_BYTES,
+        };
+        let packet = Packet { transmission, part, content: &vec![9; length] };
         self.deliver(|host, now| host.on_packet(now, &packet, false));
     }
 

@@ -106,6 +106,27 @@ fn a_sender_that_restarts_sends_the_rest() {
     }
 }
 
+/// Of a file of three sections all hosts have kept the first, when the sender restarts. Some are cut off meanwhile.
+#[test]
+fn sections_that_all_have_kept_are_not_sent_again() {
+    let mut crowd = Crowd::new(33 * MIB, 40, 10);
+    crowd.send(0, ID, 4 * RATE);
+    crowd.play_until(|crowd| crowd.sender(0).section() == 1 && crowd.sender(0).sent().source > 20_000);
+    crowd.controllers[0].sender = None;
+    crowd.play_for(2_000);
+    let before = crowd.source(0);
+    crowd.send(0, ID + 1, 4 * RATE);
+    crowd.play_until(|crowd| crowd.source(0) > before + 5_000);
+    crowd.cut_off = 0..10;
+    crowd.play_for(500);
+    crowd.cut_off = 0..0;
+    let ending = crowd.play_to_the_end(0);
+    assert_eq!(crowd.complete(), 40, "{ending:?}");
+    let source = crowd.sender(0).sent().source;
+    assert!(source <= 17 * 911, "{source} packets of the last two sections");
+    crowd.check_over();
+}
+
 /// Another controller begins with a lower number, while the first sends: hosts go over to it, and the first waits.
 /// Afterwards the first finds that all have the file.
 #[test]
