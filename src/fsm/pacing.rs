@@ -82,11 +82,11 @@ impl Pacing {
         Duration::from_millis(last.since(now).as_millis().saturating_add(self.window(0).as_millis()))
     }
 
-    /// How many hosts may answer a question to all, where so many are known: as many as fit, until all that are up
-    /// have been counted.
+    /// How many hosts may answer a question to all, where so many are known: as many as fit, until one round has ended,
+    /// in which nearly all that are up were heard.
     #[must_use]
     pub fn may_answer(&self, now: Instant, hosts: usize) -> usize {
-        if self.is_settled(now) {
+        if self.rounds > 1 || (self.rounds == 1 && now >= self.window_ends) {
             return hosts;
         }
         usize::try_from(self.window(hosts).as_millis()).unwrap_or(usize::MAX).max(hosts)
