@@ -178,6 +178,8 @@ pub struct Watch {
     due: Option<Instant>,
     /// Since when the carrier has been idle.
     idle_since: Option<Instant>,
+    /// Since when the carrier has been lost.
+    lost_since: Option<Instant>,
     /// When the rollout was learned to be over.
     over_since: Option<Instant>,
 }
@@ -206,10 +208,16 @@ impl Watch {
         self.idle_since
     }
 
-    /// Since when the carrier has been idle, as far as was noted.
+    /// The same of whether it is lost.
+    pub fn note_lost(&mut self, now: Instant, is_lost: bool) -> Option<Instant> {
+        self.lost_since = is_lost.then(|| self.lost_since.unwrap_or(now));
+        self.lost_since
+    }
+
+    /// Since when the carrier has been lost, or else idle, as far as was noted.
     #[must_use]
     pub fn idle_since(&self) -> Option<Instant> {
-        self.idle_since
+        self.lost_since.or(self.idle_since)
     }
 
     /// The rollout is over.

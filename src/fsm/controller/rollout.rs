@@ -99,10 +99,12 @@ impl Controller<'_> {
     fn is_abandoned(&mut self, now: Instant, rollout: &Rollout, census: &Census) -> bool {
         let mut present = self.sync.neighbours().present(now).map(|one| one.node);
         let is_present = present.any(|node| node == rollout.carrier);
-        let idle_limit = if is_present { self.timers.sync.controller_lost } else { Duration::ZERO };
         let turn = self.turn(now, rollout);
-        let since = self.rollout.note_idle(now, !is_present || census.at_work == 0);
-        since.is_some_and(|since| now >= since + idle_limit + turn)
+        let idle = self.rollout.note_idle(now, !is_present || census.at_work == 0);
+        // One that sends files to all hosts has none at work: the turns begin when it is lost.
+        let lost = self.rollout.note_lost(now, !is_present);
+        let since = lost.or(idle.map(|idle| idle + self.timers.sync.controller_lost));
+        since.is_some_and(|since| now >= since + turn)
     }
 
     /// How long this controller leaves an abandoned rollout to those with lower ids.
