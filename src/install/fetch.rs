@@ -106,7 +106,7 @@ impl FetchDir {
         if room > 0 {
             return Err(FetchError::Session(io::ErrorKind::UnexpectedEof.into()).into());
         }
-        Ok(FetchedFile { file, signature, was_resumed: offset > 0 })
+        Ok(FetchedFile { file, signature, was_resumed: offset > 0 || source.has_kept(&patch.hash) })
     }
 
     /// Verifies a file. If it fails and was resumed, fetches it once more from its first

@@ -86,7 +86,11 @@ impl Installer<'_> {
             needed.iter().map(|p| p.size_bytes.saturating_sub(fetch_dir.present_bytes(p))).sum();
         if !needed.is_empty() {
             let bytes = missing_bytes.saturating_add(reserve_bytes);
-            self.check_space("", Needed { bytes, inodes: needed.len() as u64 })?;
+            let needed = Needed { bytes, inodes: needed.len() as u64 };
+            match self.check_space("", needed) {
+                Err(_) if source.give_up_kept(false) => self.check_space("", needed)?,
+                checked => checked?,
+            }
         }
         let leaving = record.patches.iter().map(|patch| !wanted.contains_key(&patch.id)).collect();
         let olds = fetch_dir.olds(&self.tree, record);
@@ -154,7 +158,7 @@ impl Installer<'_> {
         let removed: Vec<_> = record.patches.iter().filter(|patch| !wanted.contains_key(&patch.id)).collect();
         let reboot_required = added.iter().chain(removed.iter().copied()).any(|p| p.reboot_required);
         check::lock(config, request.force, reboot_required)?;
-        let room = self.find_room(record, journal, &mut plan, !added.is_empty(), reserve_bytes)?;
+        let room = self.find_room(record, journal, &mut plan, !added.is_empty(), reserve_bytes, source)?;
 
         let scripts = ScriptStore::open(&self.home)?;
         for patch in added.iter().filter(|patch| !patch.scripts.is_empty()) {

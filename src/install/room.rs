@@ -19,7 +19,7 @@ use super::record_draft::Draft;
 use super::record_file::Record;
 use super::record_table::REDUCED;
 use super::{check, set_aside};
-use crate::job::Space;
+use crate::job::{Source, Space};
 use crate::sorted::FlatSet;
 
 /// What an install does before it stages its files.
@@ -40,6 +40,7 @@ impl Installer<'_> {
         plan: &mut Plan<'_>,
         adds: bool,
         reserve_bytes: u64,
+        source: &mut dyn Source,
     ) -> Result<Room, InstallError> {
         let mut room = Room::default();
         if adds {
@@ -58,6 +59,9 @@ impl Installer<'_> {
                 needed.bytes = needed.bytes.saturating_add(to_root);
             }
             let Err(error) = self.check_space(&mount, needed) else { continue };
+            if source.give_up_kept(true) && self.check_space(&mount, needed).is_ok() {
+                continue;
+            }
             let InstallError::Refused(refusal) = &error else { return Err(error) };
             let InstallRefusal::NoSpace { needed, free, .. } = **refusal else { return Err(error) };
             let short = needed.saturating_sub(free);

@@ -15,6 +15,17 @@ pub trait Source: BlobSource {
     /// [`FetchError`]: the controller refuses, or the session broke.
     fn manifest(&mut self, digest: Digest, nodetype: &NodeType) -> Result<Vec<ManifestPatch>, FetchError>;
 
+    /// Whether bytes of this file that were given were kept here from before, so that they may be at fault.
+    fn has_kept(&self, _hash: &Hash) -> bool {
+        false
+    }
+
+    /// Gives up files that are kept here for later installs, so that this one has room; those of this one too, once
+    /// it has them all. Returns whether there were any.
+    fn give_up_kept(&mut self, _has_all: bool) -> bool {
+        false
+    }
+
     /// Nothing more is fetched: ends what it has started, such as a process.
     fn end(&mut self) {}
 }

@@ -104,6 +104,9 @@ pub fn make_with(dir: &Path, options: &MakeOptions<'_>) -> Result<Made, MakeErro
     let unfinished = PathBuf::from(unfinished);
     let mut scratch = unfinished.as_os_str().to_owned();
     scratch.push(".old");
+    if let Some(base) = base {
+        fs::read_dir(base).map_err(at(base))?;
+    }
     let olds = OldTree::read(&metadata, from, base, scratch.into())?;
     let owners = Owners { listed: &metadata.owners, are_kept: keep_owners };
     let source = Source { dir, names: &names, text: &text, metadata: &metadata, owners, olds: &olds };

@@ -216,6 +216,21 @@ fn each_of_a_chain_is_a_difference_to_the_one_before() {
 }
 
 #[test]
+fn a_base_that_is_no_directory_is_refused() {
+    need_root!();
+    let mut rig = pair("difference-base");
+    for (base, why) in [("nowhere", "No such file"), ("etc", "")] {
+        let base = rig.root.join(base);
+        let next = patch(&format!("P3{}", why.len()), [file("opt/next", text("next"))]);
+        let made = try_add(&mut rig, next, &[], Some(&base));
+        match why {
+            "" => drop(made.unwrap()),
+            why => assert!(made.unwrap_err().to_string().contains(why)),
+        }
+    }
+}
+
+#[test]
 fn a_file_of_the_base_must_be_as_it_was() {
     need_root!();
     let mut rig = Rig::new("difference-base");

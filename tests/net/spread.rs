@@ -141,6 +141,24 @@ fn a_host_that_restarts_again_and_again_ends_with_the_whole_file_and_installs_it
     assert!(passed < (8 - kept) * MIB as u64, "{kept} blocks were kept, and {passed} bytes fetched");
 }
 
+/// A disk that gives other bytes than were written: nothing of it is installed, and the install ends well.
+#[test]
+fn a_kept_file_that_was_damaged_is_fetched_again() {
+    need_root!();
+    let cluster = Cluster::of("spread-damaged", 1, 2).start();
+    patch(&cluster, "DAMAGED-1", 3 * MIB);
+    cluster.thimble(&["spread", "DAMAGED-1", "--rate", "100Mbit"]).ok();
+    let kept =
+        fs::read_dir(cluster.nodes[1].state_dir().join("spread")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&kept).unwrap();
+    bytes[MIB + 7] ^= 1;
+    fs::write(&kept, bytes).unwrap();
+    cluster.thimble(&["apply", "DAMAGED-1"]).ok();
+    cluster.thimble(&["host-install", "agent-1", "agent-2"]).ok();
+    assert!((1..3).all(|host| is_installed(&cluster.nodes[host], "DAMAGED-1", 3 * MIB)));
+    assert!(!kept.exists());
+}
+
 #[test]
 fn hosts_without_room_take_no_part_and_install_all_the_same() {
     need_root!();
@@ -199,6 +217,7 @@ fn a_patch_that_is_deleted_or_stopped_is_not_sent_any_more() {
     wait::until_true("it is under way", || spread(&cluster)["sent"]["source_bytes"].as_u64() > Some(0));
     cluster.thimble(&["spread", "--stop"]).ok();
     let said = ended(sending, 1);
+    assert_eq!(spread(&cluster)["sent"]["done_bytes"], 0, "no section was sent to its end");
     let stopped = "is not sent to all hosts any more: it was stopped";
     assert!(
         said.contains(&format!("GONE-1 {stopped}")) && said.contains(&format!("STAYS-1 {stopped}")),
@@ -287,6 +306,12 @@ fn what_cannot_be_sent_is_refused_with_the_reason() {
     assert!(said.contains("This node is no controller"), "{said}");
     let said = cluster.thimble(&["spread"]).ok();
     assert!(said.contains("Nothing was sent to all hosts since the daemon started."), "{said}");
+    // Of more than can wait none is sent.
+    let many: Vec<_> = (0..18).map(|at| format!("MANY-{at}")).collect();
+    many.iter().for_each(|id| drop(patch(&cluster, id, 1000)));
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    assert!(refused(&many, 1).contains("17 files are sent or wait at most"));
+    assert!(spread(&cluster)["sending"].is_null());
     // One that all hosts have is not sent.
     patch(&cluster, "HERE-1", 1000);
     cluster.thimble(&["apply", "HERE-1"]).ok();

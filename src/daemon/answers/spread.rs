@@ -31,6 +31,10 @@ impl Daemon<'_> {
             return Err((ErrorKind::Refused, Reason::format(reason)));
         }
         self.can_ask(|_| true)?;
+        const FULL: &str = "17 files are sent or wait at most: try again when some are sent.";
+        if !controller.has_room_to_send(slots.iter().count()) {
+            return Err(refused(FULL));
+        }
         let Self { node, actions, .. } = self;
         if let Some(controller) = &mut node.controller {
             for patch in slots.iter() {
@@ -39,7 +43,7 @@ impl Daemon<'_> {
                         "This network has no multicast (network.multicast = false), and nothing can be sent to all \
                          hosts at once: each fetches for itself.",
                     ),
-                    SpreadRefusal::Full => refused("As many files wait as fit: try again when some are sent."),
+                    SpreadRefusal::Full => refused(FULL),
                 })?;
             }
         }

@@ -11,6 +11,7 @@
 //! A block is on the disk before its bit is written, and all of it is in one file, so that after a power cut no
 //! bit says more than is there. What an install takes from here it verifies as ever.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -121,7 +122,12 @@ impl Cache {
             _ => {}
         }
         self.evict(hash, most - size_bytes)?;
-        let kept = match self.open(hash, size_bytes)? {
+        let opened = match self.open(hash, size_bytes) {
+            // It is no file of ours.
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => None,
+            opened => opened?,
+        };
+        let kept = match opened {
             Some(kept) => kept,
             None => {
                 self.remove(hash)?;
@@ -150,7 +156,7 @@ impl Cache {
         for entry in fs::read_dir(&self.0)? {
             let entry = entry?;
             let found = entry.metadata()?;
-            if entry.path() != own {
+            if entry.path() != own && !found.is_dir() {
                 files.push((found.mtime(), found.len().saturating_sub(2 * SLOT_BYTES), entry.path()));
             }
         }
@@ -163,6 +169,22 @@ impl Cache {
             left -= bytes;
         }
         Ok(())
+    }
+
+    /// Removes all files but those with such names. Returns whether there were any.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove_but(&self, is_needed: impl Fn(&OsStr) -> bool) -> io::Result<bool> {
+        let mut has_removed = false;
+        for entry in fs::read_dir(&self.0)? {
+            let entry = entry?;
+            if !is_needed(&entry.file_name()) && !entry.metadata()?.is_dir() {
+                fs::remove_file(entry.path())?;
+                has_removed = true;
+            }
+        }
+        Ok(has_removed)
     }
 
     /// Removes what is kept of a file.
@@ -386,5 +408,11 @@ mod tests {
         made(&cache, 1, MIB, MIB);
         std::os::unix::fs::symlink(cache.path(&Hash([1; 32])), cache.path(&Hash([2; 32]))).unwrap();
         assert!(cache.open(&Hash([2; 32]), MIB).is_err());
+        // It is replaced once the file is received; a directory stays, whatever it is for.
+        fs::create_dir(cache.0.0.join("directory")).unwrap();
+        made(&cache, 2, MIB, MIB);
+        assert!(cache.open(&Hash([2; 32]), MIB).unwrap().is_some());
+        assert!(cache.open(&Hash([1; 32]), MIB).unwrap().is_none(), "it has made room");
+        assert!(cache.remove_but(|_| false).unwrap() && !cache.remove_but(|_| false).unwrap());
     }
 }

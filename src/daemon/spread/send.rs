@@ -56,6 +56,8 @@ struct Sending<'a> {
     unsent: u64,
     unsent_in_a_row: u64,
     last_error: Option<io::Error>,
+    /// Bytes of the sections that are sent and repaired.
+    done_bytes: u64,
 }
 
 impl<'a> Sending<'a> {
@@ -87,6 +89,7 @@ impl<'a> Sending<'a> {
             unsent: 0,
             unsent_in_a_row: 0,
             last_error: None,
+            done_bytes: 0,
         })
     }
 
@@ -210,18 +213,23 @@ impl<'a> Sending<'a> {
         }
     }
 
-    fn state(&self) -> SpreadState {
+    fn state(&mut self) -> SpreadState {
         let sender = &self.sender;
         let (cut, answers, sent) = (sender.what().cut, sender.last_answers(), sender.sent());
         let packet = (PACKET_BYTES + ENVELOPE_BYTES) as u64;
-        let done_bytes = match sender.ending() {
-            Some(Ending::All | Ending::Most) => cut.size_bytes(),
-            _ => (cut.first_block(u64::from(sender.section())) * BLOCK_BYTES).min(cut.size_bytes()),
-        };
+        match sender.ending() {
+            Some(Ending::All | Ending::Most) => self.done_bytes = cut.size_bytes(),
+            // It has no section any more.
+            Some(_) => {}
+            None => {
+                let sent = cut.first_block(u64::from(sender.section())) * BLOCK_BYTES;
+                self.done_bytes = sent.min(cut.size_bytes());
+            }
+        }
         SpreadState {
             transmission: sender.what().id,
             size_bytes: cut.size_bytes(),
-            done_bytes,
+            done_bytes: self.done_bytes,
             sent_bytes: [sent.source * packet, sent.repair * packet, sent.other * OTHER_BYTES],
             rate: sender.rate(),
             hosts: answers.hosts,

@@ -56,7 +56,12 @@ impl<'s> CachedSource<'s> {
                 (block..).find(|block| kept.has(*block) != is_here || *block * BLOCK_BYTES >= size_bytes);
             let end = (run.unwrap_or(block + 1) * BLOCK_BYTES).min(size_bytes);
             if is_here {
-                copy(&kept, at, end, sink).map_err(FetchError::Sink)?;
+                let read = copy(&kept, at, end, sink).map_err(FetchError::Sink)?;
+                if read < end {
+                    // The disk does not give it any more.
+                    let fetched = self.inner.blob(hash, read, sink)?;
+                    return Ok(Fetched { len_bytes: size_bytes - offset, ..fetched });
+                }
             } else if end == size_bytes {
                 let fetched = self.inner.blob(hash, at, sink)?;
                 return Ok(Fetched { len_bytes: size_bytes - offset, ..fetched });
@@ -88,6 +93,17 @@ impl Source for CachedSource<'_> {
         Ok(patches)
     }
 
+    fn has_kept(&self, hash: &Hash) -> bool {
+        self.taken.iter().any(|(of, _)| of == hash)
+    }
+
+    fn give_up_kept(&mut self, has_all: bool) -> bool {
+        let needed = if has_all { &[][..] } else { &self.sizes[..] };
+        self.cache
+            .remove_but(|name| needed.iter().any(|(hash, _)| *name == *hash.to_string()))
+            .unwrap_or(false)
+    }
+
     fn end(&mut self) {
         // Verified by now, and in place or refused.
         for (hash, _) in self.taken.drain(..).filter(|(_, is_whole)| *is_whole) {
@@ -117,15 +133,18 @@ impl BlobSource for CachedSource<'_> {
     }
 }
 
-fn copy(kept: &Kept, mut at: u64, end: u64, sink: &mut Sink<'_>) -> io::Result<()> {
+/// Gives what is kept from `at` on, and returns the place at which it ends, or cannot be read.
+fn copy(kept: &Kept, mut at: u64, end: u64, sink: &mut Sink<'_>) -> io::Result<u64> {
     let mut piece = vec![0; PIECE_BYTES];
     while at < end {
         let bytes = (PIECE_BYTES as u64).min(end - at) as usize;
-        kept.file().read_exact_at(&mut piece[..bytes], at)?;
+        if kept.file().read_exact_at(&mut piece[..bytes], at).is_err() {
+            break;
+        }
         sink(&piece[..bytes])?;
         at += bytes as u64;
     }
-    Ok(())
+    Ok(at)
 }
 
 #[cfg(test)]
@@ -225,5 +244,63 @@ mod tests {
         let broken = (0..).take_while(|_| session(&dir, &mut controller, 0).is_err()).take(9).count();
         assert_eq!((broken, controller.asked.len(), controller.asked[0].clone()), (3, 1, 0..SIZE));
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// What it asks for again was damaged, or the disk does not give it.
+    #[test]
+    fn what_is_asked_for_again_comes_by_the_session() {
+        let dir = state_dir("again");
+        let mut controller = Controller { breaks: 0, asked: Vec::new() };
+        let mut source = CachedSource::new(&mut controller, &dir);
+        source.sizes = vec![(HASH, SIZE)];
+        assert!(!source.has_kept(&HASH));
+        source.blob(&HASH, 0, &mut |_| Ok(())).unwrap();
+        assert!(source.has_kept(&HASH));
+        source.blob(&HASH, 0, &mut |_| Ok(())).unwrap();
+        assert_eq!((controller.asked.len(), controller.asked[2].clone()), (3, 0..SIZE));
+        fs::remove_dir_all(dir).unwrap();
+        let dir = state_dir("short");
+        let mut kept = Cache::of(&dir).open(&HASH, SIZE).unwrap().unwrap();
+        let mut blocks: Blocks = [0; FILE_BLOCKS / 64];
+        blocks[0] = 1;
+        kept.note(&blocks).unwrap();
+        // As from a sector that cannot be read: what is there ends in the middle of the block.
+        let (mut short, mut got) = (Vec::new(), Vec::new());
+        let name = Cache::of(&dir);
+        let file = name.open(&HASH, SIZE).unwrap().unwrap();
+        file.file().set_len(700_000).unwrap();
+        let end = copy(&file, 0, BLOCK_BYTES, &mut |bytes| {
+            short.extend_from_slice(bytes);
+            Ok(())
+        });
+        assert_eq!((end.unwrap(), short.len()), (655_360, 655_360));
+        let mut source = CachedSource::new(&mut controller, &dir);
+        controller_rest(&mut source, file, &mut got);
+        assert_eq!(got.len() as u64, SIZE);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// Fetches with a kept file that is shorter than it says.
+    fn controller_rest(source: &mut CachedSource<'_>, kept: Kept, got: &mut Vec<u8>) {
+        let fetched = source.fetch(&HASH, (kept, SIZE), 0, &mut |bytes| {
+            got.extend_from_slice(bytes);
+            Ok(())
+        });
+        assert_eq!(fetched.unwrap().len_bytes, SIZE);
+    }
+
+    #[test]
+    fn what_an_install_needs_is_given_up_last() {
+        let dir = state_dir("room");
+        let cache = Cache::of(&dir);
+        cache.make(&Hash([8; 32]), 9, 2 * SIZE, 0).unwrap().unwrap();
+        let mut controller = Controller { breaks: 0, asked: Vec::new() };
+        let mut source = CachedSource::new(&mut controller, &dir);
+        source.sizes = vec![(HASH, SIZE)];
+        let there = || [HASH, Hash([8; 32])].map(|hash| dir.join("spread").join(hash.to_string()).exists());
+        assert_eq!((source.give_up_kept(false), there()), (true, [true, false]));
+        assert!(!source.give_up_kept(false));
+        assert_eq!((source.give_up_kept(true), there()), (true, [false, false]));
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -83,6 +83,14 @@ impl Controller<'_> {
         self.pacing.may_answer(now, self.hosts.len())
     }
 
+    /// Whether so many files more can be sent, or wait.
+    #[must_use]
+    pub fn has_room_to_send(&self, files: usize) -> bool {
+        let spreads = &self.spreads;
+        let may_begin = usize::from(spreads.current.is_none());
+        spreads.waiting.len().saturating_add(files) <= spreads.waiting.capacity().saturating_add(may_begin)
+    }
+
     /// Sends a patch's file to all hosts, after those that wait. One that waits already stays where it is.
     ///
     /// # Errors
