@@ -18,9 +18,9 @@ use crate::support::controller::{Controller, Reports, signed};
 use crate::support::sign::{Signer, signature_path};
 
 /// Two controllers that trust the same signer.
-struct Pair {
-    bench: Bench,
-    other: Controller,
+pub struct Pair {
+    pub bench: Bench,
+    pub other: Controller,
 }
 
 impl Pair {
@@ -32,7 +32,7 @@ impl Pair {
 
     /// A pair whose first controller has one applied patch of some size, which the second
     /// knows of.
-    fn with_one(name: &str, len: usize) -> (Self, Entry) {
+    pub fn with_one(name: &str, len: usize) -> (Self, Entry) {
         let pair = Self::new(name);
         pair.upload("A", len);
         pair.bench.controller.change(Applied, &["A"]).done();
@@ -40,22 +40,22 @@ impl Pair {
         (pair, entry)
     }
 
-    fn upload(&self, id: &str, len: usize) {
+    pub fn upload(&self, id: &str, len: usize) {
         let patch = Tar::patch(id).file("files/x", &noise(id, len)).gzip();
         let patch = signed(&self.bench.scratch, &format!("{id}.patch"), &patch, &self.bench.signer);
         self.bench.controller.upload(&[&patch]).done();
     }
 
-    fn pull(&self) -> Reports {
+    pub fn pull(&self) -> Reports {
         self.other.pull(1, &mut self.bench.controller.map("c-1")).done()
     }
 
-    fn path(&self, hash: &Hash, end: &str) -> PathBuf {
+    pub fn path(&self, hash: &Hash, end: &str) -> PathBuf {
         self.bench.scratch.join(format!("other/repo/blobs/{hash}.{end}"))
     }
 
     /// The files of a blob at the second controller, by their ends.
-    fn ends(&self, hash: &Hash) -> Vec<&'static str> {
+    pub fn ends(&self, hash: &Hash) -> Vec<&'static str> {
         ["fetch", "index", "minisig", "patch"]
             .into_iter()
             .filter(|end| self.path(hash, end).exists())
@@ -73,7 +73,7 @@ fn noise(seed: &str, len: usize) -> Vec<u8> {
 const WHOLE: [&str; 3] = ["index", "minisig", "patch"];
 
 /// The reported reasons for missing blobs.
-fn missing(reports: &Reports) -> Vec<String> {
+pub fn missing(reports: &Reports) -> Vec<String> {
     let reason = |report: &Report| match report {
         Report::BlobMissing { reason, .. } => Some(reason.to_string()),
         _ => None,
@@ -81,7 +81,7 @@ fn missing(reports: &Reports) -> Vec<String> {
     reports.0.iter().filter_map(reason).collect()
 }
 
-fn here(reports: &Reports) -> Vec<Hash> {
+pub fn here(reports: &Reports) -> Vec<Hash> {
     let hash = |report: &Report| match report {
         Report::BlobHere { hash } => Some(*hash),
         _ => None,

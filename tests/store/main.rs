@@ -19,6 +19,7 @@ mod incarnation;
 mod jobs;
 #[cfg(feature = "proof")]
 mod kill;
+mod large;
 mod lies;
 mod make;
 mod other_packers;
