@@ -171,13 +171,19 @@ fn a_controller_that_has_just_started_waits_for_all_that_may_answer() {
     crowd.check_over();
 }
 
+/// A file is being sent, and these hosts are cut off.
+fn cut_amid(cut_off: Range<usize>) -> Crowd {
+    let mut crowd = crowd(2 * MIB, 10);
+    crowd.play_until(|crowd| crowd.source(0) >= 400);
+    crowd.cut_off = cut_off;
+    crowd
+}
+
 /// A part of the network is cut off while the file is sent, and comes back before the end.
 #[test]
 fn a_partition_that_heals_costs_what_was_not_heard() {
     for cut_off in [0..HOSTS / 2, 0..HOSTS] {
-        let mut crowd = crowd(2 * MIB, 10);
-        crowd.play_until(|crowd| crowd.source(0) >= 400);
-        crowd.cut_off = cut_off.clone();
+        let mut crowd = cut_amid(cut_off.clone());
         crowd.play_until(|crowd| crowd.source(0) >= 700);
         crowd.cut_off = 0..0;
         let ending = crowd.play_to_the_end(0);
@@ -192,9 +198,7 @@ fn a_partition_that_heals_costs_what_was_not_heard() {
 #[test]
 fn a_partition_that_stays_costs_the_others_nothing() {
     for cut_off in [0..HOSTS / 2, 0..HOSTS] {
-        let mut crowd = crowd(2 * MIB, 10);
-        crowd.play_until(|crowd| crowd.source(0) >= 400);
-        crowd.cut_off = cut_off.clone();
+        let mut crowd = cut_amid(cut_off.clone());
         let began = crowd.now;
         let ending = crowd.play_to_the_end(0);
         let reached = HOSTS - cut_off.len();
